@@ -1,0 +1,90 @@
+"""The exceptions of ws4py, each a subclass of :class:`WebSocketException`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "ConnectionClosed",
+    "FrameTooLargeException",
+    "HandshakeError",
+    "InvalidBytesError",
+    "InvalidCloseCode",
+    "ManagerError",
+    "MessageTooBigException",
+    "ProtocolException",
+    "SlowConsumer",
+    "StreamClosed",
+    "TextFrameEncodingException",
+    "UnsupportedFrameTypeException",
+    "WebSocketException",
+]
+
+
+class WebSocketException(Exception):
+    """The base of every exception that this package raises on its own."""
+
+
+class ProtocolException(WebSocketException):
+    """A peer broke a rule of RFC 6455: the connection fails with 1002."""
+
+
+class FrameTooLargeException(WebSocketException):
+    """A frame can't be that long: a control frame over 125 bytes, a length of 2**63 or more."""
+
+
+class MessageTooBigException(WebSocketException):
+    """A message is over ``max_message_size`` or ``max_fragments``: the connection fails with 1009."""
+
+
+class UnsupportedFrameTypeException(WebSocketException):
+    """A frame's opcode or reserved bits have no meaning here: the connection fails with 1002."""
+
+
+class TextFrameEncodingException(WebSocketException, ValueError):
+    """The bytes of a text message, or of a close reason, are not UTF-8: 1007 on the wire."""
+
+
+class InvalidBytesError(WebSocketException):
+    """Bytes that can't be read as what they should be; kept for programs written for 0.6."""
+
+
+class InvalidCloseCode(ProtocolException, ValueError):
+    """A close code that may not be sent (RFC 6455, section 7.4)."""
+
+
+class ConnectionClosed(WebSocketException, RuntimeError):
+    """The websocket is closing or closed, so nothing can be sent on it.
+
+    It is a :class:`RuntimeError` because that is what 0.6 raised here.
+    """
+
+
+class SlowConsumer(ConnectionClosed):
+    """The peer did not read within ``send_timeout``: its connection was given up."""
+
+
+class StreamClosed(WebSocketException):
+    """A stream was used after its end; kept for programs written for 0.6."""
+
+
+class ManagerError(WebSocketException, RuntimeError):
+    """A manager can't do that in its state: an ``add`` after ``stop``, any use after a fork."""
+
+
+class HandshakeError(WebSocketException):
+    """An opening handshake failed, on either side.
+
+    :param msg: what was wrong, for people.
+    :param status: the HTTP status with which a server answers, or the one that a client got.
+    :param headers: further headers (name, value) for a server's answer.
+    """
+
+    def __init__(self, msg: str, status: int = 400, headers: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(msg)
+        self.msg = msg
+        self.status = status
+        self.headers = tuple(headers)
+
+    def __str__(self) -> str:
+        return self.msg
