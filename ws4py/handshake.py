@@ -1,0 +1,272 @@
+"""The opening handshake, in both roles (RFC 6455, section 4). No input and output.
+
+A server calls :func:`negotiate` with the request; it returns an :class:`Acceptance`, or raises
+:class:`~ws4py.exc.HandshakeError` with the status of the refusal. A client sends :func:`build_request` and hands what
+came back to :func:`parse_response` and :func:`check_response`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+from ws4py import WS_KEY, WS_VERSION
+from ws4py.exc import HandshakeError
+
+__all__ = [
+    "Acceptance",
+    "Response",
+    "accept_key",
+    "build_request",
+    "check_response",
+    "generate_key",
+    "negotiate",
+    "parse_response",
+]
+
+MAX_HEAD: Final = 65536
+"""The most bytes that the head of a response may have."""
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_STATUS_LINE: Final = re.compile(r"HTTP/1\.([0-9]) ([0-9]{3})(?: ([^\x00-\x08\x0a-\x1f\x7f]*))?")
+_NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
+_FORBIDDEN_IN_VALUES: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What a server grants.
+
+    :ivar headers: of the 101 response, (name, value) each, complete but for what the HTTP server adds.
+    :ivar protocol: the one subprotocol chosen, or None.
+    :ivar extensions: the extensions accepted, by name.
+    """
+
+    headers: tuple[tuple[str, str], ...]
+    protocol: str | None
+    extensions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Response:
+    """The head of an HTTP response; header names are in lower case, repeated ones in their order."""
+
+    status: int
+    reason: str
+    headers: tuple[tuple[str, str], ...]
+
+    def get_all(self, name: str) -> list[str]:
+        """Return the values of a header, by its name in lower case."""
+        return [value for key, value in self.headers if key == name]
+
+
+def generate_key() -> str:
+    """Return a new Sec-WebSocket-Key: 16 random bytes in base64."""
+    return base64.b64encode(os.urandom(16)).decode()
+
+
+def accept_key(key: str) -> str:
+    """Return the Sec-WebSocket-Accept that answers a Sec-WebSocket-Key (section 4.2.2)."""
+    return base64.b64encode(hashlib.sha1(key.encode() + WS_KEY, usedforsecurity=False).digest()).decode()
+
+
+def _tokens(value: str) -> list[str]:
+    """Split a comma-separated list; empty elements are allowed and dropped (RFC 9110, section 5.6.1)."""
+    return [item for item in (part.strip(" \t") for part in value.split(",")) if item]
+
+
+# --- the server -------------------------------------------------------------------------------------------------------
+
+
+def negotiate(
+    method: str,
+    headers: Mapping[str, str],
+    *,
+    protocols: Sequence[str] = (),
+    extensions: Sequence[str] = (),
+    origins: Iterable[str] | None = None,
+    versions: Sequence[int] = WS_VERSION,
+    http_version: tuple[int, int] = (1, 1),
+) -> Acceptance:
+    """Decide about a request to open a websocket (section 4.2).
+
+    :param method: of the request.
+    :param headers: of the request. ``get`` is called with names such as ``Sec-WebSocket-Key``; repeated headers are
+        joined by commas.
+    :param protocols: the subprotocols that this endpoint speaks, the best first. The client's first wish among them is
+        granted.
+    :param extensions: the names of those that this endpoint knows.
+    :param origins: which pages may connect: origins such as ``https://example.org``, ``"*"`` for all. None stands for
+        the pages of this host. A request without Origin does not come from a page, and passes.
+    :param versions: the protocol versions spoken.
+    :param http_version: of the request.
+    :raises HandshakeError: with the status of the refusal: 400, 403 (origin), 405 (method), 426 (no upgrade asked for,
+        or to a version not spoken).
+    """
+    supported = ", ".join(str(version) for version in sorted(versions, reverse=True))
+    if http_version < (1, 1):
+        raise HandshakeError("A websocket needs HTTP/1.1")
+    if method != "GET":
+        raise HandshakeError("HTTP method must be a GET", 405, [("Allow", "GET")])
+    upgrade_required = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Version", supported),
+    ]
+    for name, expected in (("Upgrade", "websocket"), ("Connection", "upgrade")):
+        value = headers.get(name) or ""
+        if not value:
+            raise HandshakeError(f"Header {name} is not defined", 426, upgrade_required)
+        if expected not in [token.lower() for token in _tokens(value)]:
+            raise HandshakeError(f"Illegal value for header {name}: {value}", 426, upgrade_required)
+    version = (headers.get("Sec-WebSocket-Version") or "").strip()
+    if version not in [str(spoken) for spoken in versions]:
+        raise HandshakeError("Unhandled or missing WebSocket version", 426, upgrade_required)
+    key = (headers.get("Sec-WebSocket-Key") or "").strip()
+    _check_key(key)
+    # The drafts up to the tenth, which are version 8, gave it the longer name.
+    origin = headers.get("Origin") or headers.get("Sec-WebSocket-Origin")
+    _check_origin(origin, headers.get("Host") or "", origins)
+    answer = [
+        ("Upgrade", "websocket"),
+        ("Connection", "Upgrade"),
+        ("Sec-WebSocket-Accept", accept_key(key)),
+    ]
+    offered = _tokens(headers.get("Sec-WebSocket-Protocol") or "")
+    if not all(_TOKEN.fullmatch(name) for name in offered):
+        raise HandshakeError("Header Sec-WebSocket-Protocol is malformed")
+    protocol = next((name for name in offered if name in protocols), None)
+    if protocol is not None:
+        answer.append(("Sec-WebSocket-Protocol", protocol))
+    accepted = tuple(name for name in _tokens(headers.get("Sec-WebSocket-Extensions") or "") if name in extensions)
+    if accepted:
+        answer.append(("Sec-WebSocket-Extensions", ", ".join(accepted)))
+    return Acceptance(tuple(answer), protocol, accepted)
+
+
+def _check_key(key: str) -> None:
+    if not key:
+        raise HandshakeError("Header Sec-WebSocket-Key is not defined")
+    try:
+        nonce = base64.b64decode(key.encode("ascii"), validate=True)
+    except (UnicodeEncodeError, binascii.Error):
+        raise HandshakeError("WebSocket key is not base64") from None
+    if len(nonce) != 16:
+        raise HandshakeError("WebSocket key's length is invalid")
+
+
+def _check_origin(origin: str | None, host: str, origins: Iterable[str] | None) -> None:
+    """Refuse a page that may not connect (section 10.2). Ports count: to a browser another port is another origin."""
+    if not origin:
+        return
+    if origins is None:
+        page = _host_and_port(origin)
+        allowed = page is not None and page == _host_and_port(f"{_scheme(origin)}://{host}")
+    else:
+        wanted = [origins] if isinstance(origins, str) else list(origins)
+        allowed = "*" in wanted or origin.rstrip("/").lower() in [item.rstrip("/").lower() for item in wanted]
+    if not allowed:
+        raise HandshakeError(f"Origin {origin} is not allowed here", 403)
+
+
+def _scheme(url: str) -> str:
+    """Return the scheme of an origin, in lower case."""
+    return url.partition("://")[0].lower()
+
+
+def _host_and_port(url: str) -> tuple[str, int] | None:
+    """Return host and port, the scheme's own port where none is named; None if there is no making sense of it."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "ws": 80, "https": 443, "wss": 443}.get(parts.scheme)
+        return (parts.hostname, port) if parts.hostname and port else None
+    except ValueError:
+        return None
+
+
+# --- the client -------------------------------------------------------------------------------------------------------
+
+
+def build_request(resource: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    """Return the head of the request for ``resource``, with ``headers`` as they are given.
+
+    What is not ASCII in ``resource`` is sent as its UTF-8 in percents, as a browser does.
+
+    :raises HandshakeError: if a name is no token, or a value or the resource would break out of its line or is not
+        Latin-1.
+    """
+    if not resource.startswith("/") or re.search(r"[\x00-\x20\x7f\ud800-\udfff]", resource):
+        raise HandshakeError(f"{resource!r} is not a resource that can be asked for")
+    lines = [f"GET {_NOT_ASCII.sub(lambda match: quote(match[0]), resource)} HTTP/1.1"]
+    for name, value in headers:
+        if not _TOKEN.fullmatch(name) or _FORBIDDEN_IN_VALUES.search(value):
+            raise HandshakeError(f"Header {name!r} can't be sent")
+        lines.append(f"{name}: {value}")
+    try:
+        return "\r\n".join([*lines, "", ""]).encode("latin-1")
+    except UnicodeEncodeError:
+        raise HandshakeError("A header has characters that are not in Latin-1") from None
+
+
+def parse_response(data: bytes) -> tuple[Response, bytes] | None:
+    """Read the head of an HTTP response from the start of ``data``.
+
+    :returns: the head, and the bytes after it, which belong to the websocket; None if more is needed.
+    :raises HandshakeError: if it is not HTTP, or longer than :data:`MAX_HEAD`.
+    """
+    end = data.find(b"\r\n\r\n", 0, MAX_HEAD + 4)
+    if end < 0:
+        if len(data) >= MAX_HEAD + 4:
+            raise HandshakeError(f"The head of the response is over {MAX_HEAD} bytes")
+        if not b"HTTP/1.".startswith(data[:7]):
+            raise HandshakeError("The server does not answer in HTTP/1.1")
+        return None
+    first, *lines = data[:end].decode("latin-1").split("\r\n")
+    status = _STATUS_LINE.fullmatch(first)
+    if status is None:
+        raise HandshakeError(f"{first[:80]!r} is not the first line of an HTTP response")
+    headers = []
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon or not _TOKEN.fullmatch(name) or _FORBIDDEN_IN_VALUES.search(value):
+            raise HandshakeError(f"{line[:80]!r} is not a header of an HTTP response")
+        headers.append((name.lower(), value.strip(" \t")))
+    return Response(int(status[2]), status[3] or "", tuple(headers)), data[end + 4 :]
+
+
+def check_response(
+    response: Response, key: str, *, protocols: Sequence[str] = (), extensions: Sequence[str] = ()
+) -> Acceptance:
+    """Check a server's answer to the request that had ``key`` (section 4.1).
+
+    :param protocols: the subprotocols that were offered.
+    :param extensions: the extensions that were offered, by name.
+    :raises HandshakeError: if the websocket was refused, with the ``status`` that came, or the answer breaks a rule.
+    """
+    if response.status != 101:
+        raise HandshakeError(
+            f"Invalid response status: {response.status} {response.reason}".rstrip(),
+            response.status,
+            response.headers,
+        )
+    for name, expected in (("upgrade", "websocket"), ("connection", "upgrade")):
+        values = [token.lower() for value in response.get_all(name) for token in _tokens(value)]
+        if expected not in values:
+            raise HandshakeError(f"Invalid {name.title()} header: {', '.join(values)}")
+    if response.get_all("sec-websocket-accept") != [accept_key(key)]:
+        raise HandshakeError("Sec-WebSocket-Accept is missing or wrong")
+    chosen = response.get_all("sec-websocket-protocol")
+    if len(chosen) > 1 or not set(chosen) <= set(protocols):
+        raise HandshakeError(f"The server chose a subprotocol that was not offered: {', '.join(chosen)}")
+    granted = [token for value in response.get_all("sec-websocket-extensions") for token in _tokens(value)]
+    for extension in granted:
+        if extension.partition(";")[0].strip() not in extensions:
+            raise HandshakeError(f"The server chose an extension that was not offered: {extension}")
+    return Acceptance(response.headers, chosen[0] if chosen else None, tuple(granted))
