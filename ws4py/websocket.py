@@ -1,0 +1,489 @@
+"""What applications subclass: :class:`WebSocket`, one endpoint of one connection, in either role.
+
+A websocket is run by a :class:`~ws4py.manager.WebSocketManager`, or by its own :meth:`WebSocket.run` in a thread or a
+greenlet. Its callbacks (:meth:`~WebSocket.opened`, :meth:`~WebSocket.received_message`, :meth:`~WebSocket.ponged`,
+:meth:`~WebSocket.closed`) never overlap, and come in order. They may block. :meth:`~WebSocket.send`,
+:meth:`~WebSocket.ping` and
+:meth:`~WebSocket.close` may be called from any thread, from callbacks too.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from ws4py.blocking import BlockingConnection
+from ws4py.exc import ConnectionClosed, TextFrameEncodingException
+from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_PING, OPCODE_PONG, OPCODE_TEXT
+from ws4py.messaging import CloseCode, CloseControlMessage, Message, PingControlMessage
+from ws4py.streaming import Stream
+
+__all__ = ["EchoWebSocket", "Heartbeat", "WebSocket"]
+
+logger = logging.getLogger("ws4py")
+
+Address = tuple[Any, ...] | str | bytes
+Payload = str | bytes | bytearray | memoryview | Message
+_WHOLE = (bytes, str, Message, bytearray, memoryview)
+
+
+class ConnectionRecord(Protocol):
+    """What a websocket asks of whoever writes for it: a manager's connection, or a blocking socket."""
+
+    finishing: bool
+    """Whether reading has ended, so that closed() is due."""
+
+    def send_message(self, opcode: int, payload: bytes) -> None:
+        """Send a whole message."""
+
+    def send_fragments(self, opcode: int, parts: Iterator[bytes]) -> None:
+        """Send a message in fragments, as its parts are made."""
+
+    def send_control(self, frame: bytes) -> None:
+        """Send the frame of a Ping or a Pong."""
+
+    def close(self, message: CloseControlMessage) -> None:
+        """Send a Close, if none was sent."""
+
+    def terminate(self) -> None:
+        """Drop the connection; ``websocket.terminate()`` will be called again when closed() is due."""
+
+
+class WebSocket:
+    """One endpoint of a websocket.
+
+    :param sock: connected, its handshake done. A manager makes it non-blocking.
+    :param protocols: the subprotocol that was negotiated, in a list.
+    :param extensions: those that were negotiated, by name.
+    :param environ: the WSGI environ of the request, or what stands for it.
+    :param heartbeat_freq: after how many seconds a Ping is sent; None for the manager's default, 0 for none.
+    """
+
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_connection",
+        "_limits",
+        "_local_address",
+        "_peer_address",
+        "buf",
+        "client_terminated",
+        "close_code",
+        "close_reason",
+        "environ",
+        "extensions",
+        "heartbeat_freq",
+        "protocols",
+        "server_terminated",
+        "sock",
+        "stream",
+    )
+
+    reading_buffer_size: int = 65536
+    """How many bytes :meth:`once` reads at most."""
+
+    def __init__(
+        self,
+        sock: Any,
+        protocols: list[Any] | None = None,
+        extensions: list[Any] | None = None,
+        environ: dict[str, Any] | None = None,
+        heartbeat_freq: float | None = None,
+    ) -> None:
+        self.stream: Stream = Stream(always_mask=False)
+        """The protocol's state; None after :meth:`closed` has returned."""
+        self.protocols = protocols
+        self.extensions = extensions
+        self.sock = sock
+        """The socket; None after :meth:`closed` has returned."""
+        self.environ = environ
+        """The environ of the request, without the server's own objects; None after :meth:`closed` has returned."""
+        self.heartbeat_freq = heartbeat_freq
+        self.client_terminated = False
+        """Whether the peer has sent its Close, or is gone."""
+        self.server_terminated = False
+        """Whether this side has sent its Close, or the connection is gone."""
+        self.close_code: int | None = None
+        """The code given to :meth:`closed`; None before."""
+        self.close_reason: str | None = None
+        """The reason given to :meth:`closed`, as text; None before."""
+        self.buf: bytes = b""
+        """Bytes that were read with the handshake and belong to the websocket."""
+        self._connection: ConnectionRecord | None = None
+        self._limits: dict[str, Any] | None = None  # what its endpoint has set, for the manager
+        self._local_address: Address | None = None
+        self._peer_address: Address | None = None
+
+    # --- to be overridden ---------------------------------------------------------------------------------------------
+
+    def opened(self) -> None:
+        """Called first, once: the handshake is done. May send and close."""
+
+    def received_message(self, message: Message) -> None:
+        """Called for each message.
+
+        :param message: a :class:`~ws4py.messaging.TextMessage` or a :class:`~ws4py.messaging.BinaryMessage`; its
+            ``data`` is bytes.
+        """
+
+    def ponged(self, pong: Message) -> None:
+        """Called for each Pong, but those that answer a manager's own Pings.
+
+        :param pong: a :class:`~ws4py.messaging.PongControlMessage`.
+        """
+
+    def closed(self, code: int, reason: str | bytes | None = None) -> None:
+        """Called last, once: the connection has ended. ``sock``, ``stream`` and ``environ`` are still there.
+
+        :param code: that the peer sent; 1005 if its Close had none, 1006 if no Close came.
+        :param reason: the bytes that the peer sent, or a str with 1006. :attr:`close_reason` is the same as text.
+        """
+
+    def unhandled_error(self, error: BaseException) -> None:
+        """Called with an exception of a callback, or an error of the socket. Both are in the log already."""
+
+    # --- sending ------------------------------------------------------------------------------------------------------
+
+    def send(self, payload: Payload | Iterator[str | bytes | bytearray], binary: bool = False) -> None:
+        """Send a message. Any thread may call; messages never interleave.
+
+        Under a manager it is put into the connection's outbox, and waits only if that is full.
+
+        :param payload: a str, bytes, a bytearray, a memoryview or a message; or a generator, each item of which is
+            sent as a fragment when it is made.
+        :param binary: send bytes as a binary message, not as text.
+        :raises ConnectionClosed: if the websocket is closing or closed.
+        :raises SlowConsumer: a ConnectionClosed: the peer did not read for ``send_timeout`` seconds.
+        :raises TextFrameEncodingException: a ValueError: for bytes that are to be text and are not UTF-8.
+        :raises TypeError: for a str that is to be binary.
+        :raises ValueError: for a payload of another type.
+        """
+        if not isinstance(payload, _WHOLE) and isinstance(payload, Iterator):
+            opcode = OPCODE_BINARY if binary else OPCODE_TEXT
+            self._writer().send_fragments(opcode, (encode_payload(part, binary, True)[1] for part in payload))
+            return
+        opcode, data = encode_payload(payload, binary)
+        if opcode <= OPCODE_BINARY:
+            self._writer().send_message(opcode, data)
+        elif isinstance(payload, CloseControlMessage):
+            self._close(payload)
+        else:
+            self._writer().send_control(self.stream.encode(FIN | opcode, data))
+
+    def ping(self, message: str | bytes | bytearray) -> None:
+        """Send a Ping of at most 125 bytes; :meth:`ponged` gets its answer. Any thread may call.
+
+        :raises ConnectionClosed: if the websocket is closing or closed.
+        :raises FrameTooLargeException: if the message is too long.
+        """
+        data = PingControlMessage(message).data
+        self._writer().send_control(self.stream.encode(FIN | OPCODE_PING, data))
+
+    def close(self, code: int = 1000, reason: str | bytes | None = "") -> None:
+        """Send a Close; the peer's answer ends the connection. Any thread may call, and again: only the first one
+        counts.
+
+        :param code: 1000-1003, 1007-1014 or 3000-4999.
+        :param reason: at most 123 bytes of UTF-8.
+        :raises InvalidCloseCode: a ValueError: for another code.
+        :raises FrameTooLargeException: for a longer reason.
+        """
+        self._close(CloseControlMessage(code, reason))
+
+    def _close(self, message: CloseControlMessage) -> None:
+        if self.server_terminated or self.close_code is not None or self.sock is None:
+            return
+        self.server_terminated = True
+        self._writer().close(message)
+
+    def _writer(self) -> ConnectionRecord:
+        """Return who writes for this websocket."""
+        connection = self._connection
+        if connection is None:
+            if self.sock is None or self.close_code is not None:
+                raise ConnectionClosed("Cannot send on a terminated websocket")
+            connection = self._connection = self._make_blocking_connection()
+        return connection
+
+    def _make_blocking_connection(self) -> BlockingConnection:
+        return BlockingConnection(self.sock, self.stream, threading.Lock)
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    @property
+    def terminated(self) -> bool:
+        """Whether both sides have ended the websocket."""
+        return self.client_terminated is True and self.server_terminated is True
+
+    @property
+    def connection(self) -> Any:
+        """The socket, by another name of 0.6."""
+        return self.sock
+
+    @property
+    def local_address(self) -> Address:
+        """The address of this side: (host, port), or the path of a unix socket.
+
+        :raises OSError: if the socket was gone before this was asked first.
+        """
+        if self._local_address is None:
+            self._local_address = _short(self.sock.getsockname())
+        return self._local_address
+
+    @property
+    def peer_address(self) -> Address:
+        """The address of the other side, likewise."""
+        if self._peer_address is None:
+            self._peer_address = _short(self.sock.getpeername())
+        return self._peer_address
+
+    @property
+    def _is_secure(self) -> bool:
+        return isinstance(self.sock, ssl.SSLSocket) or hasattr(self.sock, "_ssl_conn")
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def close_connection(self) -> None:
+        """Shut the socket down and close it; under a manager, have it dropped."""
+        connection, sock = self._connection, self.sock
+        if connection is not None and not isinstance(connection, BlockingConnection):
+            if not connection.finishing:
+                connection.terminate()
+                return
+            self.sock = None  # the manager gives the descriptor back
+            return
+        self.sock = None
+        if sock is not None:
+            _close_socket(sock)
+
+    def terminate(self) -> None:
+        """End the websocket: call :meth:`closed` and give the socket back. Once: a second call does nothing.
+
+        Under a manager, a call of the application drops the connection, and :meth:`closed` comes in its turn.
+        """
+        connection = self._connection
+        if connection is not None and not connection.finishing:
+            connection.terminate()
+            if not connection.finishing:
+                return
+        if self.close_code is not None:
+            return
+        stream, sock = self.stream, self.sock
+        closing = stream.closing
+        code = CloseCode.ABNORMAL_CLOSURE.value if closing is None else closing.code
+        reason: str | bytes = "Going away" if closing is None else closing.reason
+        if closing is None and stream.error is not None:
+            reason = str(stream.error)
+        self.close_code = code
+        self.close_reason = reason if isinstance(reason, str) else reason.decode()
+        self.client_terminated = self.server_terminated = True
+        try:
+            self.closed(code, reason)
+        finally:
+            if self.stream is stream:
+                self.close_connection()
+                self.stream = self.environ = None  # type: ignore[assignment]
+            elif isinstance(connection, BlockingConnection):
+                _close_socket(sock)  # closed() has run __init__ again, to connect anew
+
+    def _attach(self, connection: ConnectionRecord) -> None:
+        """Let ``connection`` write for this websocket."""
+        self._connection = connection
+
+    def _detach(self) -> None:
+        """Be written for by nobody: the websocket may run by itself again."""
+        self._connection = None
+        if self.sock is not None:
+            self.sock.setblocking(True)
+
+    # --- running by itself --------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Read and call back until the connection ends. Blocks; to be called in a thread or a greenlet of its own."""
+        self.sock.setblocking(True)
+        with Heartbeat(self, self.heartbeat_freq):
+            try:
+                if self._call(self.opened) and self._process_early():
+                    while not self.terminated and self.once():
+                        pass
+            finally:
+                self.terminate()
+
+    def _process_early(self) -> bool:
+        early, self.buf = self.buf, b""
+        return not early or self.process(early)
+
+    def once(self) -> bool:
+        """Read once, and process what came; return False when the connection is at its end."""
+        if self.terminated or self.sock is None:
+            return False
+        try:
+            data = self.sock.recv(self.reading_buffer_size)
+            if self._is_secure:
+                data += self._get_from_pending()
+        except (TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return True
+        except (OSError, ValueError, AttributeError) as error:
+            # A socket that another thread has closed meanwhile is gone, or None.
+            if self.sock is not None:
+                logger.debug("Could not read from %r: %s", self, error)
+                self.unhandled_error(error)
+            return False
+        return self.process(data)
+
+    def _get_from_pending(self) -> bytes:
+        """Return what a TLS object has decrypted already."""
+        data = b""
+        pending = self.sock.pending()
+        while pending:
+            data += self.sock.recv(pending)
+            pending = self.sock.pending()
+        return data
+
+    def process(self, data: bytes) -> bool:
+        """Take in bytes of the peer, any number of them, and call back; return False when the connection is at its end.
+
+        For a websocket that is not under a manager.
+        """
+        stream = self.stream
+        if not data or stream is None:
+            return False
+        for message in stream.receive(bytes(data)):
+            opcode = message.opcode
+            if opcode <= OPCODE_BINARY:
+                going_on = self._call(self.received_message, message)
+            elif opcode == OPCODE_PING:
+                going_on = self._answer(OPCODE_PONG, message.data)
+            elif opcode == OPCODE_PONG:
+                going_on = self._call(self.ponged, message)
+            else:
+                break
+            if not going_on or self.stream is not stream:
+                return False
+        if stream.error is not None:
+            self._end(stream.error)
+        elif stream.closing is not None:
+            self.client_terminated = True
+            self._end(CloseControlMessage(stream.closing.code))
+        else:
+            return True
+        return False
+
+    def _call(self, callback: Any, *arguments: Any) -> bool:
+        """Run a callback; an exception in it ends the connection with 1011."""
+        try:
+            callback(*arguments)
+        except ConnectionClosed:
+            return not self.terminated
+        except Exception as error:
+            logger.error("A handler of %r raised", self, exc_info=error)
+            self._end(CloseControlMessage(CloseCode.INTERNAL_ERROR))
+            self.unhandled_error(error)
+            return False
+        return True
+
+    def _answer(self, opcode: int, data: bytes) -> bool:
+        try:
+            self._writer().send_control(self.stream.encode(FIN | opcode, data))
+        except ConnectionClosed:
+            return not self.terminated
+        except OSError as error:
+            self.unhandled_error(error)
+            return False
+        return True
+
+    def _end(self, message: CloseControlMessage) -> None:
+        try:
+            self._close(message)
+        except OSError as error:
+            logger.debug("Could not send a Close to %r: %s", self, error)
+
+
+class EchoWebSocket(WebSocket):
+    """Sends every message back."""
+
+    __slots__ = ()
+
+    def received_message(self, message: Message) -> None:
+        """Send ``message`` back as what it is."""
+        self.send(message.data, message.is_binary)
+
+
+class Heartbeat(threading.Thread):
+    """Sends Pings to a websocket that runs by itself; a context manager.
+
+    :param websocket: to ping.
+    :param frequency: in seconds; 0 or None sends none.
+    """
+
+    def __init__(self, websocket: WebSocket, frequency: float | None = 2.0) -> None:
+        super().__init__(name="WebSocketHeartbeat", daemon=True)
+        self.websocket = websocket
+        self.frequency = frequency
+        self._stopped = threading.Event()
+
+    def __enter__(self) -> Heartbeat:
+        """Start, if there is a frequency."""
+        if self.frequency:
+            self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop; it does not wait."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Send no more."""
+        self._stopped.set()
+
+    def run(self) -> None:
+        """Ping until stopped, or until the websocket ends."""
+        while self.frequency and not self._stopped.wait(self.frequency):
+            try:
+                self.websocket.ping(b"beep")
+            except (ConnectionClosed, OSError):
+                return
+
+
+def encode_payload(payload: Any, binary: bool, fragment: bool = False) -> tuple[int, bytes]:
+    """Return the opcode and the bytes of what an application sends.
+
+    :param fragment: the bytes are a part of a text only, and may end within a character.
+    :raises TextFrameEncodingException: for bytes that are to be text and are not UTF-8.
+    :raises TypeError: for a str that is to be binary.
+    :raises ValueError: for a payload of another type.
+    """
+    if isinstance(payload, str):
+        if binary:
+            raise TypeError("A str can't be sent as a binary message: encode it, or send it as text")
+        return OPCODE_TEXT, payload.encode()
+    if isinstance(payload, Message):
+        return payload.opcode, payload.data
+    if not isinstance(payload, (bytes, bytearray, memoryview)):
+        raise ValueError(f"Unsupported type '{type(payload)}' passed to send()")
+    data = bytes(payload)
+    if binary:
+        return OPCODE_BINARY, data
+    if not fragment and not data.isascii():
+        try:
+            data.decode()
+        except UnicodeDecodeError as error:
+            raise TextFrameEncodingException("A text message must be UTF-8: is binary=True missing?") from error
+    return OPCODE_TEXT, data
+
+
+def _short(address: Address) -> Address:
+    """Reduce an IPv6 address to (host, port)."""
+    return address[:2] if isinstance(address, tuple) else address
+
+
+def _close_socket(sock: Any) -> None:
+    for end in (lambda: sock.shutdown(socket.SHUT_RDWR), sock.close):
+        try:
+            end()
+        except Exception:  # noqa: BLE001 - TLS objects raise errors of their own
+            logger.debug("A socket could not be ended in order", exc_info=True)
