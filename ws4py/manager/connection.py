@@ -1,0 +1,633 @@
+"""One connection under a manager: its inbox, its outbox, and who may touch what.
+
+Three kinds of threads meet here. Any thread sends and closes; a worker runs the callbacks, one worker at a time; the
+manager's thread reads, writes and ends the connection. What they share is guarded by the connection's lock, which is
+held for a few assignments only: never over a callback, a system call or a wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from ws4py.exc import ConnectionClosed, SlowConsumer, WebSocketException
+from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_CONTINUATION
+from ws4py.manager.limits import Limits, OverflowPolicy
+from ws4py.manager.statistics import WorkerCounters
+from ws4py.manager.transport import Transport
+from ws4py.messaging import CloseCode, CloseControlMessage, Message
+
+if TYPE_CHECKING:
+    from ws4py.manager.selector import WebSocketManager
+    from ws4py.websocket import WebSocket
+
+__all__ = ["Connection", "Phase"]
+
+logger = logging.getLogger("ws4py")
+
+Frame = bytes | memoryview
+
+WRITE_SIZE: Final = 1 << 18
+"""Frames are joined up to about so many bytes for one write."""
+
+
+class _Event:
+    """Something other than a message that an inbox holds."""
+
+    __slots__ = ("opcode",)
+
+    def __init__(self) -> None:
+        self.opcode = 0x10  # out of the range of the protocol's own
+
+
+OPENED: Final = _Event()
+ENDED: Final = _Event()
+
+
+class Phase:
+    """How far a connection has come, as the manager's thread sees it."""
+
+    NEW: Final = 0  # added, and not yet watched
+    OPEN: Final = 1
+    CLOSING: Final = 2  # our Close is on its way; the peer's is awaited
+    ENDED: Final = 3  # nothing more is read; what is left is to be written, and closed() to be called
+    LINGERING: Final = 4  # all is written and the peer has been told; it is to close its side
+    SHUT: Final = 5  # both directions are ended; the descriptor is kept until closed() has returned
+
+
+# Whether something may still be sent.
+SENDING: Final = 0
+CLOSE_QUEUED: Final = 1  # only what was begun before the Close
+SENDING_ENDED: Final = 2
+
+
+class Connection:
+    """The manager's record of one websocket.
+
+    :param websocket: whose callbacks are run.
+    :param transport: of its socket, non-blocking.
+    :param manager: that owns the transport.
+    :param limits: of this connection.
+    """
+
+    __slots__ = (
+        "_close_message",
+        "_deferred",
+        "_dirty",
+        "_failed",
+        "_fragmenting",
+        "_given_up",
+        "_inbox",
+        "_inbox_size",
+        "_latest",
+        "_lock",
+        "_manager",
+        "_outbox",
+        "_outbox_size",
+        "_partial",
+        "_room",
+        "_scheduled",
+        "_sending",
+        "_writing",
+        "address",
+        "bytes_received",
+        "bytes_sent",
+        "deadline",
+        "fd",
+        "finished",
+        "finishing",
+        "interest",
+        "limits",
+        "messages_received",
+        "messages_sent",
+        "opened_at",
+        "phase",
+        "ping_payload",
+        "ping_sent_at",
+        "queued_at",
+        "rate_count",
+        "rate_window",
+        "round_trip",
+        "starved",
+        "stream",
+        "timer_slot",
+        "transport",
+        "websocket",
+    )
+
+    def __init__(
+        self, websocket: WebSocket, transport: Transport, fd: int, manager: WebSocketManager, limits: Limits
+    ) -> None:
+        self.websocket = websocket
+        self.stream = websocket.stream
+        self.transport = transport
+        self.fd = fd
+        self.limits = limits
+        self._manager = manager
+        self._lock = threading.Lock()
+        # The inbox: what waits for a worker.
+        self._inbox: list[Any] | None = [OPENED]
+        self._inbox_size = 0
+        self._scheduled = False  # on the run queue, or in a turn
+        self.starved = False  # reading has stopped because the inbox is full
+        self._failed = False  # a handler raised, or the application gave the connection up: messages are passed over
+        self.finishing = False  # closed() is due or running
+        self.finished = False  # closed() has returned
+        self.queued_at = 0.0
+        # The outbox: what waits to be written.
+        self._outbox: list[Frame] | None = None
+        self._outbox_size = 0
+        self._writing: list[Frame] | None = None  # what the manager is just handing to the transport
+        self._partial = False  # a part of the outbox's first frame is written
+        self._dirty = False  # the manager has been told to look
+        self._sending = SENDING
+        self._fragmenting = False  # a generator is being sent
+        self._deferred: list[Frame] | None = None  # whole messages that wait for the generator's end
+        self._latest: bytes | None = None  # the newest broadcast that found no room
+        self._given_up = False  # what waited was thrown away for a last Close
+        self._room: threading.Condition | None = None  # where senders wait for room
+        self._close_message: CloseControlMessage | None = None
+        # What belongs to the manager's thread alone.
+        self.phase = Phase.NEW
+        self.interest = 0
+        self.deadline = 0.0
+        self.timer_slot = -1
+        self.ping_payload: bytes | None = None
+        self.ping_sent_at = 0.0
+        self.round_trip: float | None = None
+        self.rate_window = 0
+        self.rate_count = 0
+        self.address: str | None = None
+        self.opened_at = 0.0
+        self.messages_received = 0
+        self.bytes_received = 0
+        self.messages_sent = 0  # guarded by the lock
+        self.bytes_sent = 0
+
+    # --- sending: any thread ------------------------------------------------------------------------------------------
+
+    def send_message(self, opcode: int, payload: bytes) -> None:
+        """Send a whole message. Waits for room at most ``send_timeout`` seconds.
+
+        :raises ConnectionClosed: if the connection is closing or closed.
+        :raises SlowConsumer: if there was no room in time; the connection is then given up.
+        """
+        self._put(self.stream.encode(FIN | opcode, payload), True)
+
+    def send_fragments(self, opcode: int, parts: Iterator[bytes]) -> None:
+        """Send a message whose parts are made while it is sent. Other messages wait for its end; control frames don't.
+
+        :raises ConnectionClosed: see :meth:`send_message`.
+        :raises Exception: whatever ``parts`` raises: the connection is then closed with 1011, since half a message is
+            sent.
+        """
+        self._begin_fragments()
+        try:
+            frame = self.stream.encode
+            first, last = opcode, next(parts, b"")
+            for part in parts:
+                self._put(frame(first, last), False, own=True)
+                first, last = OPCODE_CONTINUATION, part
+            self._put(frame(FIN | first, last), True, own=True)
+        except ConnectionClosed:
+            raise
+        except BaseException:
+            with self._lock:
+                self._deferred = None  # there is no place for them behind half a message
+            self.close(CloseControlMessage(CloseCode.INTERNAL_ERROR))
+            raise
+        finally:
+            self._end_fragments()
+
+    def send_control(self, frame: bytes) -> None:
+        """Send a Ping or a Pong for the application; it may overtake messages. Waits like :meth:`send_message`."""
+        self._put(frame, False, own=True)
+
+    def _put(self, frame: bytes, whole: bool, own: bool = False) -> None:
+        """Append a frame to the outbox.
+
+        :param whole: it is, or it ends, a message, and is counted as one.
+        :param own: it may go between the fragments of a message that is being sent.
+        """
+        with self._lock:
+            if self._sending != SENDING and not (own and self._may_finish_fragments()):
+                raise ConnectionClosed("Cannot send on a terminated websocket")
+            if self._outbox_size < self.limits.max_outbox_size:
+                dirty = self._append(frame, whole, own)
+            else:
+                dirty = self._append_when_there_is_room(frame, whole, own)
+        if dirty:
+            self._manager.attend(self)
+
+    def _append(self, frame: bytes, whole: bool, own: bool) -> bool:
+        """Append, and tell whether the manager has to be told. The lock is held."""
+        if self._fragmenting and not own:
+            if self._deferred is None:
+                self._deferred = []
+            self._deferred.append(frame)
+        elif self._outbox is None:
+            self._outbox = [frame]
+        else:
+            self._outbox.append(frame)
+        self._outbox_size += len(frame)
+        if whole:
+            self.messages_sent += 1
+        if self._dirty:
+            return False
+        self._dirty = True
+        return True
+
+    def _append_when_there_is_room(self, frame: bytes, whole: bool, own: bool) -> bool:
+        """Wait for room, then append. The lock is held, but not while it waits."""
+        deadline = time.monotonic() + self.limits.send_timeout
+        self._manager.count_limit("outbox")
+        if self._manager.in_own_thread():
+            self._lock.release()
+            try:
+                roomy = self._manager.write_until(self, deadline)
+            finally:
+                self._lock.acquire()
+        else:
+            room = self._room = self._room or threading.Condition(self._lock)
+            roomy = room.wait_for(
+                lambda: self._outbox_size < self.limits.max_outbox_size or self._sending == SENDING_ENDED,
+                max(0.0, deadline - time.monotonic()),
+            )
+        if self._sending == SENDING_ENDED:
+            raise ConnectionClosed("The connection ended while a message waited to be sent")
+        if not roomy:
+            self._manager.count_limit("send_timeout")
+            self._give_up(CloseControlMessage(CloseCode.TRY_AGAIN_LATER, "Slow consumer"))
+            self._lock.release()
+            try:
+                self._manager.attend(self)
+            finally:
+                self._lock.acquire()
+            raise SlowConsumer(f"The peer did not read for {self.limits.send_timeout} seconds")
+        return self._append(frame, whole, own)
+
+    def _may_finish_fragments(self) -> bool:
+        """Tell whether a message that was begun before the Close may go on: the Close waits for its end."""
+        return self._sending == CLOSE_QUEUED and self._fragmenting and self._close_message is not None
+
+    def _begin_fragments(self) -> None:
+        with self._lock:
+            if self._fragmenting:
+                room = self._room = self._room or threading.Condition(self._lock)
+                if not room.wait_for(
+                    lambda: not self._fragmenting or self._sending != SENDING, self.limits.send_timeout
+                ):
+                    raise WebSocketException("Another message is being sent in fragments, and does not end")
+            if self._sending != SENDING:
+                raise ConnectionClosed("Cannot send on a terminated websocket")
+            self._fragmenting = True
+
+    def _end_fragments(self) -> None:
+        with self._lock:
+            self._fragmenting = False
+            deferred, self._deferred = self._deferred, None
+            message, self._close_message = self._close_message, None
+            if self._sending != SENDING_ENDED:
+                if deferred:
+                    self._outbox = (self._outbox or []) + deferred
+                if message is not None:
+                    self._outbox = [*(self._outbox or ()), self.stream.encode(FIN | message.opcode, message.data)]
+                    self._outbox_size += len(self._outbox[-1])
+            if self._room is not None:
+                self._room.notify_all()
+            self._dirty = True
+        self._manager.attend(self)
+
+    def offer(self, frame: bytes, overflow: OverflowPolicy) -> bool:
+        """Send a broadcast if there is room, without ever waiting; return whether it was accepted.
+
+        :param frame: a whole message, as this connection's stream would encode it.
+        """
+        with self._lock:
+            if self._sending != SENDING:
+                return False
+            if self._outbox_size < self.limits.max_outbox_size:
+                accepted = True
+                dirty = self._append(frame, True, False)
+            else:
+                self._manager.count_limit(f"overflow_{overflow}")
+                accepted = overflow == "latest"
+                dirty = False
+                if overflow == "latest":
+                    self._latest = frame
+                elif overflow == "close":
+                    self._give_up(CloseControlMessage(CloseCode.TRY_AGAIN_LATER, "Slow consumer"))
+                    dirty = True
+        if dirty:
+            self._manager.attend(self)
+        return accepted
+
+    def close(self, message: CloseControlMessage) -> None:
+        """Send a Close after all that was sent before, if none was sent yet. Never waits."""
+        with self._lock:
+            if self._sending != SENDING:
+                return
+            self._sending = CLOSE_QUEUED
+            if self._fragmenting:
+                self._close_message = message
+            else:
+                self._append(self.stream.encode(FIN | message.opcode, message.data), False, True)
+            self._dirty = True
+        self._manager.attend(self)
+
+    def terminate(self) -> None:
+        """Let the manager drop the socket; closed() is called in its turn."""
+        with self._lock:
+            self._failed = True
+        self._manager.drop(self)
+
+    def _give_up(self, message: CloseControlMessage) -> None:
+        """Throw away what the peer does not read, and put a Close in its place. The lock is held."""
+        if self._sending == SENDING_ENDED:
+            return
+        self._sending = SENDING_ENDED
+        self._given_up = True
+        # While the manager is writing, what it leaves of a frame is put in front later: see _put_back.
+        begun = self._outbox[:1] if self._outbox and self._partial and self._writing is None else []
+        self._outbox = [*begun, self.stream.encode(FIN | message.opcode, message.data)]
+        self._outbox_size = sum(map(len, self._outbox)) + sum(map(len, self._writing or ()))
+        self._deferred = self._latest = self._close_message = None
+        self._dirty = True
+        if self._room is not None:
+            self._room.notify_all()
+
+    # --- callbacks: a worker ------------------------------------------------------------------------------------------
+
+    def run_turn(self, counters: WorkerCounters) -> bool:
+        """Run the callbacks that the inbox asks for, in order; tell whether more came meanwhile. See
+        :class:`workers.Job`.
+        """
+        with self._lock:
+            items = self._inbox
+            if items is None or self._stalled():
+                self._scheduled = False
+                return False
+            self._inbox = None
+            self._inbox_size = 0
+            starved = self.starved
+        if starved:
+            self._manager.attend(self)
+        limit = self.limits.max_outbox_size
+        for index, item in enumerate(items):
+            if self._outbox_size >= limit and index and self._sending != SENDING_ENDED:
+                with self._lock:
+                    self._inbox = items[index:] + (self._inbox or [])
+                    self._inbox_size = sum(len(item.data) for item in self._inbox if isinstance(item, Message))
+                break
+            self._handle(item, counters)
+        with self._lock:
+            if self._inbox is not None and not self._stalled():
+                return True
+            self._scheduled = False
+        return False
+
+    def _stalled(self) -> bool:
+        """Tell whether callbacks have to wait until the peer has read something. The lock is held."""
+        return self._outbox_size >= self.limits.max_outbox_size and self._sending != SENDING_ENDED
+
+    def _handle(self, item: Any, counters: WorkerCounters) -> None:
+        try:
+            if item.opcode <= OPCODE_BINARY:
+                if not self._failed:
+                    counters.messages += 1
+                    self.websocket.received_message(item)
+            elif item is OPENED:
+                self.websocket.opened()
+            elif item is ENDED:
+                self._finish()
+            elif not self._failed:
+                self.websocket.ponged(item)
+        except ConnectionClosed as error:
+            if self._sending == SENDING:
+                self._handler_failed(error, counters)
+            else:  # what a handler does with the news that its peer is gone is its own affair
+                logger.debug("A handler of %r met a closed connection", self.websocket)
+        except BaseException as error:
+            self._handler_failed(error, counters)
+
+    def _handler_failed(self, error: BaseException, counters: WorkerCounters) -> None:
+        counters.errors += 1
+        logger.error("A handler of %r raised", self.websocket, exc_info=error)
+        if not self.finishing:
+            self._failed = True
+            self.close(CloseControlMessage(CloseCode.INTERNAL_ERROR))
+        try:
+            self.websocket.unhandled_error(error)
+        except Exception:
+            logger.exception("unhandled_error of %r raised", self.websocket)
+
+    def _finish(self) -> None:
+        """Answer the peer's Close if that is still to be done, and call closed()."""
+        self.reply_to_close()
+        self.finishing = True
+        try:
+            self.websocket.terminate()
+        finally:
+            self.finished = True
+            self._manager.attend(self)
+
+    def reply_to_close(self) -> None:
+        """Send the Close that the end of reading calls for: an echo of the peer's, or the error's. At most one is
+        sent.
+        """
+        reply = self.stream.error
+        if reply is None and self.stream.closing is not None:
+            reply = CloseControlMessage(self.stream.closing.code)
+        with self._lock:
+            if self._sending == SENDING or self._close_message is not None:
+                reply, self._close_message = self._close_message or reply, None
+                if reply is not None:
+                    self._append(self.stream.encode(FIN | reply.opcode, reply.data), False, True)
+            self._sending = SENDING_ENDED
+            if self._room is not None:
+                self._room.notify_all()
+
+    # --- reading and writing: the manager's thread --------------------------------------------------------------------
+
+    def deliver(self, items: list[Any], size: int) -> bool:
+        """Put items into the inbox; tell whether the connection is now to be put on the run queue.
+
+        :param size: bytes of payload in them.
+        """
+        limits = self.limits
+        with self._lock:
+            if self._inbox is None:
+                self._inbox = items
+            else:
+                self._inbox += items
+            self._inbox_size += size
+            self.starved = len(self._inbox) >= limits.max_inbox_messages or self._inbox_size >= limits.max_inbox_size
+            return self._schedule()
+
+    def _schedule(self) -> bool:
+        if self._scheduled or self._inbox is None or self._stalled():
+            return False
+        self._scheduled = True
+        return True
+
+    def schedule(self) -> bool:
+        """Tell whether the connection has something to do and is now to be put on the run queue."""
+        with self._lock:
+            return self._schedule()
+
+    def refresh_starved(self) -> bool:
+        """Look again whether the inbox is too full to read on."""
+        with self._lock:
+            if self._inbox is None:
+                self.starved = False
+            return self.starved
+
+    @property
+    def idle(self) -> bool:
+        """Whether no message waits for, or is with, a worker."""
+        return not self._scheduled and self._inbox is None
+
+    @property
+    def outbox_full(self) -> bool:
+        """Whether so much waits to be written that nothing is read."""
+        return self._outbox_size >= self.limits.max_outbox_size
+
+    @property
+    def inbox_length(self) -> int:
+        """How many items wait for a worker."""
+        inbox = self._inbox
+        return 0 if inbox is None else len(inbox)
+
+    @property
+    def outbox_size(self) -> int:
+        """How many bytes wait to be written."""
+        return self._outbox_size
+
+    @property
+    def close_queued(self) -> bool:
+        """Whether a Close was sent, or is to be sent."""
+        return self._sending != SENDING
+
+    @property
+    def sent_all(self) -> bool:
+        """Whether nothing is left to be written, and nothing more will be."""
+        return self._sending == SENDING_ENDED and not self._outbox and not self.transport.blocked
+
+    def take_output(self) -> Frame | None:
+        """Return what is to be written, as one piece, None for nothing; :meth:`output_taken` must follow."""
+        with self._lock:
+            self._dirty = False
+            frames = self._outbox
+            if not frames:
+                return b"" if self.transport.blocked else None
+            if self._outbox_size > WRITE_SIZE and len(frames) > 1:
+                frames, self._outbox = _split(frames)
+            else:
+                self._outbox = None
+            self._writing = frames
+        return frames[0] if len(frames) == 1 else b"".join(frames)
+
+    def output_taken(self, count: int, size: int) -> None:
+        """Account for ``count`` of the ``size`` bytes of :meth:`take_output`; what is left goes back to the outbox's
+        head.
+        """
+        with self._lock:
+            self.bytes_sent += count
+            frames, self._writing = self._writing, None
+            self._outbox_size -= count
+            if count < size and frames is not None:
+                self._put_back(frames, count)
+            else:
+                self._partial = False
+            if self._outbox_size < self.limits.max_outbox_size:
+                if self._latest is not None and self._sending == SENDING:
+                    frame, self._latest = self._latest, None
+                    self._append(frame, True, False)
+                if self._room is not None:
+                    self._room.notify_all()
+
+    def _put_back(self, frames: list[Frame], count: int) -> None:
+        index = 0
+        while count >= len(frames[index]):
+            count -= len(frames[index])
+            index += 1
+        left = frames[index:]
+        self._partial = count > 0 or (index == 0 and self._partial)
+        if count:
+            left[0] = memoryview(left[0])[count:]
+        if self._given_up:
+            left = left[:1] if self._partial else []
+        self._outbox = left + (self._outbox or [])
+        self._outbox_size = sum(map(len, self._outbox))
+
+    def has_output(self) -> bool:
+        """Tell whether there is something to write, and a transport that would take it."""
+        return bool(self._outbox) and not self.transport.blocked
+
+    def leave_output(self) -> None:
+        """Be told anew when there is more to write: the transport takes nothing now."""
+        self._dirty = False
+
+    def discard_output(self) -> None:
+        """Throw the outbox away: there is nobody to write to. Senders that wait are told."""
+        with self._lock:
+            self._sending = SENDING_ENDED
+            self._outbox = self._writing = self._deferred = self._latest = self._close_message = None
+            self._outbox_size = 0
+            if self._room is not None:
+                self._room.notify_all()
+
+    def offer_control(self, frame: bytes) -> None:
+        """Put a Ping or a Pong of the manager's own into the outbox, however full that is."""
+        with self._lock:
+            if self._sending == SENDING or self._may_finish_fragments():
+                self._append(frame, False, True)
+
+    def give_up(self, message: CloseControlMessage) -> None:
+        """Throw away what waits, and send ``message`` instead, behind what is already half written."""
+        with self._lock:
+            self._give_up(message)
+
+    # --- in a forked process ------------------------------------------------------------------------------------------
+
+    def after_fork_in_child(self) -> None:
+        """Start with an empty outbox and a free lock: what waits is written by the parent, and so is the lock's owner
+        there.
+        """
+        self._lock = threading.Lock()
+        self._room = None
+        self._outbox = self._writing = self._deferred = None
+        self._outbox_size = 0
+        self._dirty = self._fragmenting = False
+
+    def write_here(self) -> None:
+        """Write the outbox on the calling thread, since no manager's thread does.
+
+        :raises ConnectionClosed: if that fails.
+        """
+        deadline = time.monotonic() + self.limits.send_timeout
+        while (data := self.take_output()) is not None:
+            try:
+                count = self.transport.send(data)
+            except OSError as error:
+                self.discard_output()
+                raise ConnectionClosed(f"The inherited socket can't be written: {error}") from error
+            self.output_taken(count, len(data))
+            remaining = deadline - time.monotonic()
+            if self.transport.blocked and (remaining <= 0 or not select.select([], [self.fd], [], remaining)[1]):
+                self.discard_output()
+                raise SlowConsumer(f"The peer did not read for {self.limits.send_timeout} seconds")
+
+
+def _split(frames: list[Frame]) -> tuple[list[Frame], list[Frame]]:
+    """Split off as many frames as are worth one write."""
+    size = 0
+    for index, frame in enumerate(frames):
+        size += len(frame)
+        if size >= WRITE_SIZE:
+            return frames[: index + 1], frames[index + 1 :]
+    return frames, []

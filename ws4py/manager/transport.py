@@ -1,0 +1,233 @@
+"""Transports: one non-blocking socket each, plain or TLS. Used by the manager's thread only.
+
+A TLS object is no more thread-safe than its documentation says, so it has one owner; and its reads and writes may each
+want the other direction first, so whatever becomes ready, both are tried.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from typing import Any, Final, Protocol
+
+__all__ = ["PlainTransport", "TLSTransport", "Transport", "make_transport"]
+
+TLS_CHUNK: Final = 16384
+"""The most bytes in a TLS record."""
+
+
+class Transport(Protocol):
+    """A socket as the manager sees it. None of the methods blocks."""
+
+    secure: bool
+    blocked: bool
+    """Whether the last ``send`` left something to the kernel's pleasure: go on when the socket can be written."""
+
+    def receive_into(self, buffer: bytearray, view: memoryview) -> bytes | None:
+        """Return what has come, b"" at the end, None if nothing has. May use ``buffer`` through its ``view``.
+
+        :raises OSError: if the connection is broken.
+        """
+
+    def pending(self) -> bool:
+        """Tell whether more was received than could be returned, so that a poller will not show it."""
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Take as many bytes as can be sent now, and return their number.
+
+        :raises OSError: if the connection is broken.
+        """
+
+    def finish(self) -> None:
+        """Tell the peer that nothing more comes. Nothing is raised."""
+
+    def shutdown(self) -> None:
+        """End both directions; the descriptor stays. Nothing is raised."""
+
+    def close(self) -> None:
+        """Give the descriptor back. Nothing is raised."""
+
+
+class PlainTransport:
+    """TCP, or a unix socket."""
+
+    __slots__ = ("_sock", "blocked")
+
+    secure = False
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.blocked = False
+
+    def receive_into(self, buffer: bytearray, view: memoryview) -> bytes | None:
+        """See :meth:`Transport.receive_into`."""
+        try:
+            count = self._sock.recv_into(buffer)
+        except (BlockingIOError, InterruptedError):
+            return None
+        return bytes(view[:count])
+
+    def pending(self) -> bool:
+        """See :meth:`Transport.pending`; a poller shows all that is left in the kernel."""
+        return False
+
+    def send(self, data: bytes | memoryview) -> int:
+        """See :meth:`Transport.send`."""
+        try:
+            count = self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            count = 0
+        self.blocked = count < len(data)
+        return count
+
+    def finish(self) -> None:
+        """See :meth:`Transport.finish`."""
+        _shutdown(self._sock, socket.SHUT_WR)
+
+    def shutdown(self) -> None:
+        """See :meth:`Transport.shutdown`."""
+        _shutdown(self._sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """See :meth:`Transport.close`."""
+        try:
+            self._sock.close()
+        except OSError:
+            pass  # the descriptor is gone all the same
+
+
+class TLSTransport:
+    """TLS by the ssl module, or by pyOpenSSL (also as cheroot wraps it).
+
+    :param sock: connected, its handshake done.
+    """
+
+    __slots__ = ("_chunk", "_eof", "_errors", "_sock", "_wants", "blocked")
+
+    secure = True
+
+    def __init__(self, sock: Any) -> None:
+        # cheroot wraps pyOpenSSL's object in one that takes a lock and waits: the one inside does neither.
+        self._sock = getattr(sock, "_ssl_conn", sock)
+        self.blocked = False
+        self._chunk: bytes | None = None  # what OpenSSL wants to be given again, to the letter
+        self._wants, self._eof, self._errors = _exceptions_of(sock)
+
+    def receive_into(self, buffer: bytearray, view: memoryview) -> bytes | None:
+        """See :meth:`Transport.receive_into`. Reads records until there are no more, or the buffer's size is
+        reached.
+        """
+        parts: list[bytes] = []
+        room = len(buffer)
+        ended = False
+        while room > 0:
+            try:
+                part = self._sock.recv(min(room, TLS_CHUNK))
+            except self._wants:
+                break
+            except self._eof:
+                part = b""
+            except self._errors as error:
+                raise ConnectionResetError(str(error)) from error
+            if not part:
+                ended = True
+                break
+            parts.append(part)
+            room -= len(part)
+        if parts:
+            return b"".join(parts)
+        return b"" if ended else None
+
+    def pending(self) -> bool:
+        """See :meth:`Transport.pending`: what OpenSSL has decrypted, no poller shows."""
+        try:
+            return bool(self._sock.pending())
+        except self._errors:
+            return False
+
+    def send(self, data: bytes | memoryview) -> int:
+        """See :meth:`Transport.send`. What OpenSSL could not write at once counts as taken, and is kept here to be
+        retried.
+        """
+        taken = 0
+        self.blocked = False
+        while True:
+            chunk = self._chunk
+            if chunk is None:
+                chunk = bytes(data[taken : taken + TLS_CHUNK])
+                if not chunk:
+                    return taken
+                taken += len(chunk)
+            try:
+                count = self._sock.send(chunk)
+            except self._wants:
+                self._chunk = chunk
+                self.blocked = True
+                return taken
+            except self._errors as error:
+                raise ConnectionResetError(str(error)) from error
+            self._chunk = chunk[count:] or None
+
+    def finish(self) -> None:
+        """See :meth:`Transport.finish`: close_notify, then the end of the TCP direction."""
+        try:
+            if isinstance(self._sock, ssl.SSLSocket):
+                self._sock.unwrap()
+            else:
+                self._sock.shutdown()
+        except self._errors:
+            pass  # it goes on to wait for the peer's close_notify, which nobody waits for
+        self._shutdown(socket.SHUT_WR)
+
+    def shutdown(self) -> None:
+        """See :meth:`Transport.shutdown`."""
+        self._shutdown(socket.SHUT_RDWR)
+
+    def _shutdown(self, how: int) -> None:
+        # The descriptor itself is shut down: the wrappers' own methods mean TLS by that word, or drop the TLS object.
+        try:
+            duplicate = socket.socket(fileno=os.dup(self._sock.fileno()))
+        except OSError:
+            return
+        _shutdown(duplicate, how)
+        duplicate.close()
+
+    def close(self) -> None:
+        """See :meth:`Transport.close`."""
+        try:
+            self._sock.close()
+        except self._errors:
+            pass  # the descriptor is gone all the same
+
+
+def _shutdown(sock: socket.socket, how: int) -> None:
+    try:
+        sock.shutdown(how)
+    except OSError:
+        pass  # not connected any more
+
+
+_Classes = tuple[type[Exception], ...]
+
+
+def _exceptions_of(sock: Any) -> tuple[_Classes, _Classes, _Classes]:
+    """Return what a TLS socket raises: if it has to wait, at the end of the stream, and if it or its TLS is broken."""
+    waits = (BlockingIOError, InterruptedError)
+    broken = (OSError, ValueError, TypeError)
+    if isinstance(sock, ssl.SSLSocket):
+        return (ssl.SSLWantReadError, ssl.SSLWantWriteError, *waits), (ssl.SSLEOFError,), broken
+    from OpenSSL import SSL
+
+    return (SSL.WantReadError, SSL.WantWriteError, *waits), (SSL.ZeroReturnError,), (SSL.Error, *broken)
+
+
+def is_secure(sock: Any) -> bool:
+    """Tell whether a socket speaks TLS: one of the ssl module, or of pyOpenSSL."""
+    return isinstance(sock, ssl.SSLSocket) or hasattr(sock, "get_cipher_list") or hasattr(sock, "_ssl_conn")
+
+
+def make_transport(sock: Any) -> Transport:
+    """Return the transport of a connected socket, which is made non-blocking."""
+    sock.setblocking(False)
+    return TLSTransport(sock) if is_secure(sock) else PlainTransport(sock)

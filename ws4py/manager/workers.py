@@ -1,0 +1,249 @@
+"""The worker pool: threads that run the callbacks of applications, a connection at a time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+from ws4py.manager.statistics import WorkerCounters
+
+__all__ = ["Job", "WorkerPool"]
+
+logger = logging.getLogger("ws4py")
+
+IDLE_TIMEOUT: Final = 30.0
+"""After how many idle seconds a worker retires, unless it is the last one."""
+
+FRESH: Final = 0.001
+"""For so long, in seconds, a worker that took a job is trusted to come back for the next one."""
+
+HELP_INTERVALS: Final = (0.0005, 0.005)
+"""How often, in seconds, the pool looks whether work that waits needs more workers: at first, and after a while."""
+
+
+class Job(Protocol):
+    """What can be put on the run queue: a connection with something in its inbox."""
+
+    queued_at: float
+
+    def run_turn(self, counters: WorkerCounters) -> bool:
+        """Run the callbacks that are due, and tell whether there are more. May block. Must not raise."""
+
+
+class WorkerPool:
+    """Threads, started when there is work for them and ended when there has been none for a while.
+
+    A job wakes no further worker while one is at work that will soon be back for the next: short turns are not fought over by
+    threads that then wait for each other. It is for the manager's thread to :meth:`help` when the work waits all the same.
+
+    :param limit: how many threads there may be.
+    :param name: what their names begin with.
+    """
+
+    def __init__(self, limit: int, name: str = "WebSocketWorker") -> None:
+        self.limit = limit
+        self._name = name
+        self._queue: deque[Job] = deque()
+        self._idle: list[threading.Lock] = []  # a held lock for each worker that waits on it; the last one goes first
+        self._taker: threading.Lock | None = None  # the worker, by its lock, that took a job last and is at it still
+        self._taken_at = 0.0
+        self._stopping = False
+        self._lock = threading.Lock()  # over the number of threads and their counters
+        self._threads: dict[threading.Thread, WorkerCounters] = {}
+        self._retired = WorkerCounters()
+        self._started = 0
+        self._help_interval = HELP_INTERVALS[0]
+        self._checked_at = 0.0
+        self._checked_cpu = 0.0
+        self._resting = False
+        self._rested = threading.Lock()  # released by the worker that ends the manager's rest
+        self._rested.acquire()
+
+    @property
+    def size(self) -> int:
+        """How many threads there are."""
+        return len(self._threads)
+
+    @property
+    def idle(self) -> int:
+        """How many of them wait for work."""
+        return len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait for a worker."""
+        return len(self._queue)
+
+    def counters(self) -> WorkerCounters:
+        """Return the sums over all workers, retired ones included. Any thread may call."""
+        total = WorkerCounters()
+        with self._lock:
+            for counters in (self._retired, *self._threads.values()):
+                total.merge(counters)
+        return total
+
+    def submit(self, jobs: Iterable[Job]) -> None:
+        """Put jobs on the run queue. Any thread may call; it does not wait."""
+        now = time.monotonic()
+        for job in jobs:
+            job.queued_at = now
+            self._queue.append(job)
+        if self._taker is None or now - self._taken_at > FRESH:
+            self._wake()
+
+    def _wake(self) -> None:
+        """Send an idle worker, or a new one, to the queue."""
+        try:
+            self._idle.pop().release()
+        except IndexError:
+            self._start()
+
+    def rest(self, timeout: float) -> None:
+        """Wait until the run queue is empty, for ``timeout`` seconds at most. For the manager's thread.
+
+        What the workers send meanwhile is then written as one batch, and nobody had to wake the manager for it.
+        """
+        self._resting = True
+        if self._queue or self._taker is not None:
+            self._rested.acquire(timeout=timeout)
+        self._resting = False
+
+    def _end_rest(self) -> None:
+        self._resting = False
+        try:
+            self._rested.release()
+        except RuntimeError:
+            pass  # another worker has done so, and the manager has yet to notice
+
+    def help(self) -> float | None:
+        """Send more workers to the queue if jobs wait because handlers block. To be called again while jobs wait.
+
+        Handlers that use the processor would only be slowed down by more threads; so if this process used nearly all the time
+        of one processor since the last call, nothing is done.
+
+        :returns: in how many seconds to call again; None if nothing waits, or no more workers are allowed.
+        """
+        try:
+            oldest = self._queue[0].queued_at
+        except IndexError:
+            self._checked_at = 0.0
+            return None
+        busy = self.size - len(self._idle)
+        if busy >= self.limit:
+            return None
+        now, cpu = time.monotonic(), time.process_time()
+        elapsed, used = now - self._checked_at, cpu - self._checked_cpu
+        if not self._checked_at:
+            self._checked_at, self._checked_cpu = now, cpu
+            self._help_interval = HELP_INTERVALS[0]
+        elif elapsed >= self._help_interval:
+            self._checked_at, self._checked_cpu = now, cpu
+            if now - oldest >= HELP_INTERVALS[0] and used < 0.8 * elapsed:
+                for _ in range(min(len(self._queue), max(1, busy), self.limit - busy)):
+                    self._wake()
+            else:
+                self._help_interval = min(2 * self._help_interval, HELP_INTERVALS[1])
+        return self._help_interval
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._stopping or len(self._threads) >= self.limit:
+                return
+            self._started += 1
+            thread = threading.Thread(target=self._run, name=f"{self._name}-{self._started}", daemon=True)
+            self._threads[thread] = WorkerCounters()
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no more threads: the workers that there are must do
+            logger.exception("A worker thread could not be started")
+            with self._lock:
+                del self._threads[thread]
+
+    def _run(self) -> None:
+        thread = threading.current_thread()
+        counters = self._threads[thread]
+        queue = self._queue
+        lock = threading.Lock()
+        lock.acquire()
+        clock = time.monotonic
+        while True:
+            try:
+                job = queue.popleft()
+            except IndexError:
+                if self._taker is lock:
+                    self._taker = None
+                if self._resting:
+                    self._end_rest()
+                if self._stopping or not self._park(lock):
+                    break
+                continue
+            self._taken_at = began = clock()
+            self._taker = lock
+            counters.turns += 1
+            counters.queue_wait.observe(began - job.queued_at)
+            more = job.run_turn(counters)
+            ended = clock()
+            counters.turn_time.observe(ended - began)
+            if more:
+                job.queued_at = ended
+                queue.append(job)
+        with self._lock:
+            self._forget(thread)
+
+    def _park(self, lock: threading.Lock) -> bool:
+        """Wait for work; return False if this worker is to end."""
+        while True:
+            self._idle.append(lock)
+            # Whoever queues a job looks for an idle worker after that; so after becoming one, look at the queue.
+            if self._queue or self._stopping:
+                self._unpark(lock)
+                return True
+            if lock.acquire(timeout=-1 if self.size == 1 else IDLE_TIMEOUT):
+                return True
+            if not self._unpark(lock):
+                return True
+            with self._lock:
+                if len(self._threads) > 1:
+                    self._forget(threading.current_thread())
+                    return False
+
+    def _unpark(self, lock: threading.Lock) -> bool:
+        """Be idle no longer; return False if somebody was just about to wake this worker."""
+        try:
+            self._idle.remove(lock)
+        except ValueError:
+            lock.acquire()
+            return False
+        return True
+
+    def _forget(self, thread: threading.Thread) -> None:
+        """Keep what a worker that ends has counted. The lock is held."""
+        counters = self._threads.pop(thread, None)
+        if counters is not None:
+            self._retired.merge(counters)
+
+    def stop(self) -> None:
+        """Let every worker end when the queue is empty. Any thread may call; it does not wait."""
+        self._stopping = True
+        while True:
+            try:
+                self._idle.pop().release()
+            except IndexError:
+                return
+
+    def join(self, timeout: float, clock: Callable[[], float] = time.monotonic) -> bool:
+        """Wait for the workers to end, for ``timeout`` seconds at most; return whether all have.
+
+        One whose handler blocks is left behind: it is a daemon thread.
+        """
+        deadline = clock() + timeout
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            if thread is not threading.current_thread() and thread.ident is not None:
+                thread.join(max(0.0, deadline - clock()))
+        return not any(thread.is_alive() for thread in threads)
