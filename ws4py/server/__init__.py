@@ -1,0 +1,1 @@
+"""WebSockets in HTTP servers, a module for each."""

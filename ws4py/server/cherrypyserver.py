@@ -1,0 +1,286 @@
+"""WebSockets in CherryPy: a tool that upgrades requests, and a plugin that runs the manager.
+
+.. code-block:: python
+
+    import cherrypy
+    from ws4py.server.cherrypyserver import WebSocketPlugin, WebSocketTool
+    from ws4py.websocket import EchoWebSocket
+
+    WebSocketPlugin(cherrypy.engine).subscribe()
+    cherrypy.tools.websocket = WebSocketTool()
+
+    class Root:
+        @cherrypy.expose
+        def ws(self):
+            handler = cherrypy.request.ws_handler
+
+    cherrypy.quickstart(Root(), '/', config={'/ws': {'tools.websocket.on': True,
+                                                     'tools.websocket.handler_cls': EchoWebSocket}})
+
+The page handler runs before the websocket exists for its peer: it may set attributes on
+``cherrypy.request.ws_handler``, or refuse with ``cherrypy.HTTPError``, and then there is no websocket. HTTP's worker
+threads are free again once the handshake is done.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import cherrypy
+from cherrypy import Tool
+from cherrypy.process import plugins
+
+from ws4py import WS_VERSION, handshake
+from ws4py.exc import HandshakeError, ManagerError
+from ws4py.manager import Limits, WebSocketManager
+from ws4py.messaging import Message
+from ws4py.server import takeover
+from ws4py.server.environ import kept_environ
+from ws4py.websocket import WebSocket
+
+__all__ = ["WebSocketPlugin", "WebSocketTool"]
+
+logger = logging.getLogger("ws4py")
+
+
+class Refusal(cherrypy.HTTPError, HandshakeError):  # type: ignore[misc]
+    """A handshake that was refused, as CherryPy answers it."""
+
+    def __init__(self, error: HandshakeError) -> None:
+        HandshakeError.__init__(self, error.msg, error.status, error.headers)
+        cherrypy.HTTPError.__init__(self, error.status, error.msg)
+        self.headers = error.headers
+
+    def set_response(self) -> None:
+        """Make the response this one. Called by CherryPy."""
+        super().set_response()
+        for name, value in self.headers:
+            cherrypy.serving.response.headers[name] = value
+
+
+class WebSocketTool(Tool):  # type: ignore[misc]
+    """The tool. Its arguments, as ``tools.websocket.NAME`` in the configuration, are those of :meth:`upgrade`."""
+
+    def __init__(self) -> None:
+        Tool.__init__(self, "before_request_body", self.upgrade)
+
+    def _setup(self) -> None:
+        """Attach the hooks to the request. Called by CherryPy."""
+        arguments = self._merged_args()
+        hooks = cherrypy.serving.request.hooks
+        priority = arguments.pop("priority", getattr(self.callable, "priority", self._priority))
+        hooks.attach(self._point, self.callable, priority=priority, **arguments)
+        hooks.attach("before_finalize", self.complete, priority=priority)
+        hooks.attach("on_end_request", self.start_handler, priority=100, failsafe=True)
+
+    def upgrade(
+        self,
+        protocols: Sequence[str] | None = None,
+        extensions: Sequence[str] | None = None,
+        version: Sequence[int] = WS_VERSION,
+        handler_cls: Callable[..., WebSocket] = WebSocket,
+        heartbeat_freq: float | None = None,
+        origins: str | Iterable[str] | None = None,
+        **limits: Any,
+    ) -> None:
+        """Check the handshake, and make ``cherrypy.request.ws_handler``.
+
+        :param protocols: the subprotocols that are spoken here. The client's first wish among them is granted.
+        :param extensions: the extensions that are spoken here.
+        :param version: the versions of the protocol that are.
+        :param handler_cls: the class of the websocket; it is called with (sock, protocols, extensions, environ,
+            heartbeat_freq=...).
+        :param heartbeat_freq: after how many seconds a Ping is sent; None for the manager's default, 0 for none.
+        :param origins: the origins whose pages may connect, ``'*'`` for all; None for the pages of this host.
+        :param limits: of this endpoint's connections, by their names in :class:`ws4py.manager.Limits`.
+        :raises cherrypy.HTTPError: that is a :class:`~ws4py.exc.HandshakeError` too, if the handshake is refused: 400,
+            403, 405, 426, 429, 503; 501 if the HTTP server is not cheroot.
+        :raises TypeError: if ``handler_cls`` makes no WebSocket, or a limit has an unknown name.
+        :raises ValueError: if a limit is out of range.
+        """
+        request = cherrypy.serving.request
+        Limits().but(**limits)
+        try:
+            acceptance = handshake.negotiate(
+                request.method,
+                request.headers,
+                protocols=_listed(protocols),
+                extensions=_listed(extensions),
+                origins=origins,
+                versions=version,
+                http_version=tuple(request.protocol),
+            )
+            self._check_admission(request.remote.ip)
+            connection = takeover.current_connection()
+            if connection is None:
+                raise HandshakeError("This server can't hand its sockets over: serve CherryPy with cheroot", 501)
+        except HandshakeError as error:
+            cherrypy.engine.publish("websocket-refused", error.status)
+            raise Refusal(error) from error
+        environ = kept_environ(_environ_of(request))
+        chosen = [acceptance.protocol] if acceptance.protocol is not None else None
+        handler = handler_cls(
+            connection.socket, chosen, list(acceptance.extensions), environ, heartbeat_freq=heartbeat_freq
+        )
+        if not isinstance(handler, WebSocket):
+            raise TypeError(f"tools.websocket.handler_cls must make a WebSocket, but {handler_cls!r} made {handler!r}")
+        handler._limits = limits or None
+        request.process_request_body = False
+        request.ws_handler = handler
+        request.ws_acceptance = acceptance
+        response = cherrypy.serving.response
+        response.stream = True
+        response.status = "101 Switching Protocols"
+
+    def _check_admission(self, address: str) -> None:
+        """Ask the plugin whether one more websocket is welcome.
+
+        :raises HandshakeError: if it is not, or if there is no plugin to run it.
+        """
+        if not cherrypy.engine.listeners.get("handle-websocket"):
+            raise HandshakeError(
+                "No WebSocketPlugin is running: WebSocketPlugin(cherrypy.engine).subscribe() before the engine starts",
+                500,
+            )
+        for refusal in cherrypy.engine.publish("websocket-admission", address):
+            if isinstance(refusal, HandshakeError):
+                raise refusal
+
+    def complete(self) -> None:
+        """Make the response a 101, if it is still to be one: the page handler may have refused."""
+        request, response = cherrypy.serving.request, cherrypy.serving.response
+        acceptance = getattr(request, "ws_acceptance", None)
+        if acceptance is None or not str(response.status).startswith("101"):
+            return
+        response.headers.pop("Content-Type", None)
+        for name, value in acceptance.headers:
+            response.headers[name] = value
+
+    def start_handler(self) -> None:
+        """Have the socket taken over, now that the head of the response is written."""
+        request = cherrypy.serving.request
+        handler = getattr(request, "ws_handler", None)
+        if handler is None:
+            return
+        del request.ws_handler
+        connection = takeover.current_connection()
+        if connection is None or not (cherrypy.serving.response.output_status or b"").startswith(b"101"):
+            handler.sock = None  # refused by the page handler, or by an error
+            return
+        engine, address = cherrypy.engine, (request.remote.ip, request.remote.port)
+
+        def receive(sock: Any, early: bytes) -> None:
+            handler.sock = sock
+            handler.buf = early
+            engine.publish("handle-websocket", handler, address)
+
+        takeover.arm(connection, receive)
+
+
+class WebSocketPlugin(plugins.SimplePlugin):  # type: ignore[misc]
+    """Runs a :class:`~ws4py.manager.WebSocketManager` while the engine runs.
+
+    It listens to the bus channels ``handle-websocket`` (websocket, address) and ``websocket-broadcast`` (message,
+    binary).
+
+    :param bus: ``cherrypy.engine``.
+    :param manager: a manager of one's own, not started.
+    :param options: of the manager, if there is none: see :class:`~ws4py.manager.WebSocketManager`.
+    """
+
+    def __init__(self, bus: Any, manager: WebSocketManager | None = None, **options: Any) -> None:
+        plugins.SimplePlugin.__init__(self, bus)
+        if manager is not None and options:
+            raise TypeError("Options are for the plugin's own manager: give them to yours")
+        self.manager = manager if manager is not None else WebSocketManager(**options)
+
+    @property
+    def _channels(self) -> dict[str, Callable[..., Any]]:
+        return {
+            "handle-websocket": self.handle,
+            "websocket-broadcast": self.broadcast,
+            "websocket-admission": self.admit,
+            "websocket-refused": self.count_refusal,
+        }
+
+    def start(self) -> None:
+        """Start the manager. Called by the bus."""
+        self.bus.log("Starting WebSocket processing")
+        if not self.manager.running:
+            self.manager.start()
+        for channel, listener in self._channels.items():
+            self.bus.subscribe(channel, listener)
+
+    # After the Daemonizer (65) has forked, since threads don't survive that, and before HTTP is served (75).
+    start.priority = 72  # type: ignore[attr-defined]
+
+    def stop(self) -> None:
+        """Stop the manager, and wait for it. Called by the bus, when HTTP is not served any more."""
+        self.bus.log("Terminating WebSocket processing")
+        for channel, listener in self._channels.items():
+            self.bus.unsubscribe(channel, listener)
+        self.cleanup()
+
+    stop.priority = 50  # type: ignore[attr-defined]
+
+    def cleanup(self) -> None:
+        """Close all websockets with 1001, and wait for the end of the manager."""
+        self.manager.stop()
+        self.manager.join(self.manager.limits.drain_timeout + 5.0)
+
+    def handle(self, ws_handler: WebSocket, peer_addr: tuple[str, int]) -> None:
+        """Give a websocket to the manager.
+
+        :param ws_handler: whose handshake is done.
+        :param peer_addr: of the client, as CherryPy has it.
+        """
+        self.manager.add(ws_handler, address=peer_addr[0] if peer_addr else None)
+
+    def admit(self, address: str) -> HandshakeError | None:
+        """Return why a handshake from ``address`` is to be refused, None if it is not."""
+        try:
+            self.manager.admit(address)
+        except HandshakeError as error:
+            return error
+        except ManagerError as error:
+            return HandshakeError(str(error), 503)
+        return None
+
+    def count_refusal(self, status: int) -> None:
+        """Count a handshake that was refused."""
+        self.manager.count_refusal(status)
+
+    def broadcast(self, message: str | bytes | bytearray | Message, binary: bool = False) -> None:
+        """Send a message to every websocket; see :meth:`ws4py.manager.WebSocketManager.broadcast`."""
+        self.manager.broadcast(message, binary)
+
+
+def _listed(names: Sequence[str] | str | None) -> Sequence[str]:
+    """Return a list of names, for which a configuration file may have one string with commas."""
+    if isinstance(names, str):
+        return [name.strip() for name in names.split(",") if name.strip()]
+    return names or ()
+
+
+def _environ_of(request: Any) -> dict[str, Any]:
+    """Return the WSGI environ of a request, or one like it: CherryPy's native server has none."""
+    environ: dict[str, Any] | None = getattr(request, "wsgi_environ", None)
+    if environ is not None:
+        return environ
+    environ = {
+        "REQUEST_METHOD": request.method,
+        "SCRIPT_NAME": request.script_name,
+        "PATH_INFO": request.path_info,
+        "QUERY_STRING": request.query_string,
+        "SERVER_PROTOCOL": "HTTP/{}.{}".format(*request.protocol),
+        "SERVER_NAME": request.local.name or request.local.ip,
+        "SERVER_PORT": str(request.local.port),
+        "REMOTE_ADDR": request.remote.ip,
+        "REMOTE_PORT": str(request.remote.port),
+        "wsgi.url_scheme": request.scheme,
+    }
+    for name, value in request.headers.items():
+        environ["HTTP_" + name.upper().replace("-", "_")] = value
+    return environ

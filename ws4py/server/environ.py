@@ -1,0 +1,29 @@
+"""What a websocket keeps of the request that it came from."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any, Final
+
+__all__ = ["kept_environ"]
+
+_SERVERS_OWN: Final = frozenset(
+    {"wsgi.input", "wsgi.file_wrapper", "werkzeug.request", "werkzeug.socket", "gunicorn.socket"}
+)
+"""These would keep the request's buffers, or the server's connection, alive."""
+
+
+@functools.lru_cache(maxsize=1024)
+def _shared(text: str) -> str:
+    """Return one and the same object for equal strings, so that a crowd of similar requests shares their headers."""
+    return text
+
+
+def kept_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a WSGI environ for as long as the websocket lives, without the server's own objects."""
+    return {
+        _shared(name): _shared(value) if type(value) is str else value
+        for name, value in environ.items()
+        if name not in _SERVERS_OWN
+    }
