@@ -1,0 +1,99 @@
+"""Packaging of ws4py; the settings of the tools are in pyproject.toml."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+
+# The example of the documentation is installed too: `ws4py demo` runs it.
+DEMO = "ws4py.demo"
+
+CHERRYPY = ["cherrypy>=18.8"]
+GEVENT = ["gevent"]
+STATS = ["prometheus_client"]
+REDIS = ["redis"]
+LOADTEST = ["locust"]
+TEST = [
+    *CHERRYPY,
+    *GEVENT,
+    *STATS,
+    *REDIS,
+    # running
+    "pytest>=8",
+    "pytest-timeout",
+    "hypothesis",
+    "psutil",
+    # peers that others wrote
+    "websockets>=14",
+    "wsproto",
+    "h11",
+    "selenium",
+    # TLS
+    "pyopenssl",
+    "trustme",
+    # checking
+    "build",
+    "import-linter>=2",
+    "mypy",
+    "ruff",
+    "types-psutil",
+]
+
+
+def version() -> str:
+    """Return ``__version__``, read as text: importing the package would need its path set up already."""
+    source = (HERE / "ws4py" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__(?:: \w+)? = "([^"]+)"$', source, re.MULTILINE)
+    if found is None:
+        raise RuntimeError("ws4py/__init__.py has no line __version__ = ...")
+    return found[1]
+
+
+setup(
+    name="ws4py",
+    version=version(),
+    description="WebSocket for threaded Python servers: CherryPy, cheroot, WSGI and gevent",
+    long_description=(HERE / "README.rst").read_text(encoding="utf-8"),
+    long_description_content_type="text/x-rst",
+    author="the ws4py developers",
+    license_expression="BSD-3-Clause",
+    license_files=["LICENSE"],
+    keywords=["websocket", "rfc6455", "cherrypy", "cheroot", "wsgi", "gevent", "threads"],
+    classifiers=[
+        "Environment :: Web Environment",
+        "Intended Audience :: Developers",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
+        "Topic :: Internet :: WWW/HTTP :: WSGI :: Server",
+        "Topic :: Software Development :: Libraries",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["ws4py", "ws4py.*"]), DEMO],
+    package_dir={DEMO: "examples/chat"},
+    package_data={
+        "ws4py": ["py.typed"],
+        DEMO: [f"**/*.{suffix}" for suffix in ("html", "css", "js", "svg", "png", "ico", "webmanifest")],
+    },
+    entry_points={"console_scripts": ["ws4py = ws4py.cli:main"]},
+    extras_require={
+        "cherrypy": CHERRYPY,
+        "gevent": GEVENT,
+        "stats": STATS,
+        "redis": REDIS,
+        "loadtest": LOADTEST,
+        "test": TEST,
+        "all": [*CHERRYPY, *GEVENT, *STATS, *REDIS, *LOADTEST],
+    },
+    zip_safe=False,
+)
