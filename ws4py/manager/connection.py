@@ -252,7 +252,7 @@ class Connection:
             finally:
                 self._lock.acquire()
         else:
-            room = self._room = self._room or threading.Condition(self._lock)
+            room = self._room = self._room or self._make_room()
             roomy = room.wait_for(
                 lambda: self._outbox_size < self.limits.max_outbox_size or self._sending == SENDING_ENDED,
                 max(0.0, deadline - time.monotonic()),
@@ -270,6 +270,10 @@ class Connection:
             raise SlowConsumer(f"The peer did not read for {self.limits.send_timeout} seconds")
         return self._append(frame, whole, own)
 
+    def _make_room(self) -> threading.Condition:
+        """Return what senders wait on, over the connection's lock; greenlets wait on another kind."""
+        return threading.Condition(self._lock)
+
     def _may_finish_fragments(self) -> bool:
         """Tell whether a message that was begun before the Close may go on: the Close waits for its end."""
         return self._sending == CLOSE_QUEUED and self._fragmenting and self._close_message is not None
@@ -277,7 +281,7 @@ class Connection:
     def _begin_fragments(self) -> None:
         with self._lock:
             if self._fragmenting:
-                room = self._room = self._room or threading.Condition(self._lock)
+                room = self._room = self._room or self._make_room()
                 if not room.wait_for(
                     lambda: not self._fragmenting or self._sending != SENDING, self.limits.send_timeout
                 ):
@@ -411,7 +415,7 @@ class Connection:
                 self._handler_failed(error, counters)
             else:  # what a handler does with the news that its peer is gone is its own affair
                 logger.debug("A handler of %r met a closed connection", self.websocket)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - a handler must not end a thread of ours
             self._handler_failed(error, counters)
 
     def _handler_failed(self, error: BaseException, counters: WorkerCounters) -> None:
@@ -515,7 +519,7 @@ class Connection:
     @property
     def sent_all(self) -> bool:
         """Whether nothing is left to be written, and nothing more will be."""
-        return self._sending == SENDING_ENDED and not self._outbox and not self.transport.blocked
+        return self._sending == SENDING_ENDED and not (self._outbox or self._writing or self.transport.blocked)
 
     def take_output(self) -> Frame | None:
         """Return what is to be written, as one piece, None for nothing; :meth:`output_taken` must follow."""

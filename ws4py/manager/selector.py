@@ -60,6 +60,10 @@ class WebSocketManager:
     :raises ValueError: for a limit out of range.
     """
 
+    # A manager of another kind of threads has its own.
+    connection_class: type[Connection] = Connection
+    make_transport: Callable[[Any], Transport] = staticmethod(make_transport)
+
     def __init__(
         self,
         poller: Poller | None = None,
@@ -223,7 +227,7 @@ class WebSocketManager:
             raise ValueError(f"{websocket!r} is under another manager")
         if limits is None:
             limits = self.limits.but(**websocket._limits) if websocket._limits else self.limits
-        connection = Connection(websocket, make_transport(sock), fd, self, limits)
+        connection = self.connection_class(websocket, self.make_transport(sock), fd, self, limits)
         connection.stream.limit(limits.max_message_size, limits.max_fragments)
         connection.opened_at = self._clock()
         try:
@@ -402,6 +406,8 @@ class WebSocketManager:
         self._sleeping = True
         if self._dirty or self._dropped or self._removed or (self._state == STOPPING and self._drain_queue is None):
             timeout = 0.0
+        if self._stopped_all():
+            return
         events = self.poller.poll(timeout)
         self._sleeping = False
         self._read(events)

@@ -37,8 +37,9 @@ class Job(Protocol):
 class WorkerPool:
     """Threads, started when there is work for them and ended when there has been none for a while.
 
-    A job wakes no further worker while one is at work that will soon be back for the next: short turns are not fought over by
-    threads that then wait for each other. It is for the manager's thread to :meth:`help` when the work waits all the same.
+    A job wakes no further worker while one is at work that will soon be back for the next: short turns are not fought
+    over by threads that then wait for each other. It is for the manager's thread to :meth:`help` when the work waits
+    all the same.
 
     :param limit: how many threads there may be.
     :param name: what their names begin with.
@@ -122,8 +123,8 @@ class WorkerPool:
     def help(self) -> float | None:
         """Send more workers to the queue if jobs wait because handlers block. To be called again while jobs wait.
 
-        Handlers that use the processor would only be slowed down by more threads; so if this process used nearly all the time
-        of one processor since the last call, nothing is done.
+        Handlers that use the processor would only be slowed down by more threads; so if this process used nearly all
+        the time of one processor since the last call, nothing is done.
 
         :returns: in how many seconds to call again; None if nothing waits, or no more workers are allowed.
         """
