@@ -1,0 +1,1 @@
+"""Measurements of ws4py beside its peers: ``python -m benchmarks``."""
