@@ -30,7 +30,7 @@ class ProtocolException(WebSocketException):
 
 
 class FrameTooLargeException(WebSocketException):
-    """A frame can't be that long: a control frame over 125 bytes, a length of 2**63 or more."""
+    """A frame can't be that long, such as a control frame over 125 bytes: it is not sent."""
 
 
 class MessageTooBigException(WebSocketException):

@@ -61,6 +61,7 @@ MAX_PAYLOAD: Final = (1 << 63) - 1
 _OPCODES: Final = frozenset(int(opcode) for opcode in Opcode)
 _PLAIN_FIRST_BYTES: Final = frozenset({0x00, 0x80, 0x01, 0x81, 0x02, 0x82, 0x88, 0x89, 0x8A})
 _RSV1_FIRST_BYTES: Final = _PLAIN_FIRST_BYTES | {0x41, 0xC1, 0x42, 0xC2}
+_WHOLE_MESSAGES: Final = frozenset({0x81, 0x82})  # by far the most frequent first bytes
 _pack_medium = struct.Struct("!BBH").pack
 _pack_long = struct.Struct("!BBQ").pack
 
@@ -179,12 +180,14 @@ class FrameParser:
         end = len(data)
         position = self._continue_payload(data, frames) if self._remaining else 0
         expected_mask_bit = self._expected_mask_bit
+        first_bytes = self._first_bytes
+        limit = MAX_PAYLOAD if self.max_message_size is None else self.max_message_size
         while end - position >= 2:
             first = data[position]
             second = data[position + 1]
             size = second & 0x7F
             start = position + 2
-            if first not in self._first_bytes:
+            if first not in first_bytes:
                 raise _reserved(first)
             if second & 0x80 != expected_mask_bit:
                 raise ProtocolException("A frame must be masked" if expected_mask_bit else "A frame may not be masked")
@@ -207,12 +210,15 @@ class FrameParser:
                 if stop > end:
                     break
             else:
-                self._enter(first, size)
+                if first not in _WHOLE_MESSAGES or self._fragments or size > limit:
+                    self._enter(first, size)
                 if stop > end:
                     self._begin_payload(first, key, data[start:], size, frames)
                     return
             payload = data[start:stop]
-            frames.append((first, apply_mask(payload, key) if key and size else payload))
+            if key and size:
+                payload = _mask_short(payload, key) if size < _LONG_PAYLOAD else _mask_long(payload, key)
+            frames.append((first, payload))
             position = stop
         if position < end:
             self._head = data[position:]

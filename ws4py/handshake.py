@@ -82,6 +82,11 @@ def _tokens(value: str) -> list[str]:
     return [item for item in (part.strip(" \t") for part in value.split(",")) if item]
 
 
+def _names(names: Sequence[str]) -> Sequence[str]:
+    """Return names that may have been given as one string, such as a configuration file has."""
+    return _tokens(names) if isinstance(names, str) else names
+
+
 # --- the server -------------------------------------------------------------------------------------------------------
 
 
@@ -142,10 +147,12 @@ def negotiate(
     offered = _tokens(headers.get("Sec-WebSocket-Protocol") or "")
     if not all(_TOKEN.fullmatch(name) for name in offered):
         raise HandshakeError("Header Sec-WebSocket-Protocol is malformed")
-    protocol = next((name for name in offered if name in protocols), None)
+    protocol = next((name for name in offered if name in _names(protocols)), None)
     if protocol is not None:
         answer.append(("Sec-WebSocket-Protocol", protocol))
-    accepted = tuple(name for name in _tokens(headers.get("Sec-WebSocket-Extensions") or "") if name in extensions)
+    accepted = tuple(
+        name for name in _tokens(headers.get("Sec-WebSocket-Extensions") or "") if name in _names(extensions)
+    )
     if accepted:
         answer.append(("Sec-WebSocket-Extensions", ", ".join(accepted)))
     return Acceptance(tuple(answer), protocol, accepted)
@@ -218,17 +225,28 @@ def build_request(resource: str, headers: Iterable[tuple[str, str]]) -> bytes:
 def parse_response(data: bytes) -> tuple[Response, bytes] | None:
     """Read the head of an HTTP response from the start of ``data``.
 
+    Interim responses before it are passed over (RFC 9110, section 15.2).
+
     :returns: the head, and the bytes after it, which belong to the websocket; None if more is needed.
-    :raises HandshakeError: if it is not HTTP, or longer than :data:`MAX_HEAD`.
+    :raises HandshakeError: if it is not HTTP, or longer than :data:`MAX_HEAD`, interim responses included.
     """
-    end = data.find(b"\r\n\r\n", 0, MAX_HEAD + 4)
-    if end < 0:
-        if len(data) >= MAX_HEAD + 4:
-            raise HandshakeError(f"The head of the response is over {MAX_HEAD} bytes")
-        if not b"HTTP/1.".startswith(data[:7]):
-            raise HandshakeError("The server does not answer in HTTP/1.1")
-        return None
-    first, *lines = data[:end].decode("latin-1").split("\r\n")
+    start = 0
+    while True:
+        end = data.find(b"\r\n\r\n", start, MAX_HEAD + 4)
+        if end < 0:
+            if len(data) >= MAX_HEAD + 4:
+                raise HandshakeError(f"The head of the response is over {MAX_HEAD} bytes")
+            if not b"HTTP/1.".startswith(data[start : start + 7]):
+                raise HandshakeError("The server does not answer in HTTP/1.1")
+            return None
+        response = _parse_head(data[start:end].decode("latin-1"))
+        start = end + 4
+        if response.status == 101 or response.status >= 200:
+            return response, data[start:]
+
+
+def _parse_head(head: str) -> Response:
+    first, *lines = head.split("\r\n")
     status = _STATUS_LINE.fullmatch(first)
     if status is None:
         raise HandshakeError(f"{first[:80]!r} is not the first line of an HTTP response")
@@ -238,7 +256,7 @@ def parse_response(data: bytes) -> tuple[Response, bytes] | None:
         if not colon or not _TOKEN.fullmatch(name) or _FORBIDDEN_IN_VALUES.search(value):
             raise HandshakeError(f"{line[:80]!r} is not a header of an HTTP response")
         headers.append((name.lower(), value.strip(" \t")))
-    return Response(int(status[2]), status[3] or "", tuple(headers)), data[end + 4 :]
+    return Response(int(status[2]), status[3] or "", tuple(headers))
 
 
 def check_response(
@@ -259,14 +277,14 @@ def check_response(
     for name, expected in (("upgrade", "websocket"), ("connection", "upgrade")):
         values = [token.lower() for value in response.get_all(name) for token in _tokens(value)]
         if expected not in values:
-            raise HandshakeError(f"Invalid {name.title()} header: {', '.join(values)}")
+            raise HandshakeError(f"Invalid {name.title()} header: {', '.join(values)}", 101)
     if response.get_all("sec-websocket-accept") != [accept_key(key)]:
-        raise HandshakeError("Sec-WebSocket-Accept is missing or wrong")
+        raise HandshakeError("Sec-WebSocket-Accept is missing or wrong", 101)
     chosen = response.get_all("sec-websocket-protocol")
-    if len(chosen) > 1 or not set(chosen) <= set(protocols):
-        raise HandshakeError(f"The server chose a subprotocol that was not offered: {', '.join(chosen)}")
+    if len(chosen) > 1 or not set(chosen) <= set(_names(protocols)):
+        raise HandshakeError(f"The server chose a subprotocol that was not offered: {', '.join(chosen)}", 101)
     granted = [token for value in response.get_all("sec-websocket-extensions") for token in _tokens(value)]
     for extension in granted:
-        if extension.partition(";")[0].strip() not in extensions:
-            raise HandshakeError(f"The server chose an extension that was not offered: {extension}")
+        if extension.partition(";")[0].strip() not in _names(extensions):
+            raise HandshakeError(f"The server chose an extension that was not offered: {extension}", 101)
     return Acceptance(response.headers, chosen[0] if chosen else None, tuple(granted))

@@ -67,8 +67,12 @@ class Message:
     :raises TypeError: for data of another type, or a str without an encoding.
     """
 
-    __slots__ = ("completed", "data", "encoding", "opcode")
+    __slots__ = ("__dict__", "data")
 
+    opcode: int
+    encoding: str | None = "utf-8"
+    completed: bool = True
+    """Whether all of it has come: always, since it is not handed out before."""
     is_text = False
     is_binary = False
 
@@ -77,7 +81,6 @@ class Message:
     ) -> None:
         self.opcode = opcode
         self.encoding = encoding
-        self.completed = False
         self.data: bytes = self._to_bytes(data)
 
     def _to_bytes(self, data: str | bytes | bytearray | memoryview) -> bytes:
@@ -122,10 +125,11 @@ class TextMessage(Message):
 
     __slots__ = ()
 
+    opcode = OPCODE_TEXT
     is_text = True
 
     def __init__(self, text: str | bytes | bytearray) -> None:
-        super().__init__(OPCODE_TEXT, text)
+        self.data = self._to_bytes(text)
 
 
 class BinaryMessage(Message):
@@ -133,10 +137,12 @@ class BinaryMessage(Message):
 
     __slots__ = ()
 
+    opcode = OPCODE_BINARY
+    encoding = None
     is_binary = True
 
     def __init__(self, bytes: bytes | bytearray | memoryview) -> None:  # noqa: A002 - the name that 0.6 gave it
-        super().__init__(OPCODE_BINARY, bytes, None)
+        self.data = self._to_bytes(bytes)
 
     def __len__(self) -> int:
         return len(self.data)

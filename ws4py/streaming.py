@@ -134,7 +134,7 @@ class Stream:
         self._parser.expect_masking = expected
 
     def limit(self, max_message_size: int | None, max_fragments: int | None) -> None:
-        """Set the limits of a message, for the messages that begin from now on."""
+        """Set the limits of a message. They are applied to each frame's header from now on."""
         self._parser.max_message_size = max_message_size
         self._parser.max_fragments = max_fragments
 
@@ -149,6 +149,7 @@ class Stream:
             return messages
         frames: list[tuple[int, bytes]] = []
         failure: WebSocketException | None = None
+        new = object.__new__
         try:
             self._parser.feed(data, frames)
         except WebSocketException as error:
@@ -158,9 +159,14 @@ class Stream:
                 if first == FIN | OPCODE_TEXT:
                     if not payload.isascii():
                         _check_utf8(payload)
-                    messages.append(_received(TextMessage, OPCODE_TEXT, payload, "utf-8"))
+                    # What the parser found needs none of a constructor's conversions.
+                    message: Message = new(TextMessage)
+                    message.data = payload
+                    messages.append(message)
                 elif first == FIN | OPCODE_BINARY:
-                    messages.append(_received(BinaryMessage, OPCODE_BINARY, payload, None))
+                    message = new(BinaryMessage)
+                    message.data = payload
+                    messages.append(message)
                 elif first & 0x08:
                     messages.append(self._receive_control(first & 0x0F, payload))
                     if self.closing is not None:
@@ -199,10 +205,7 @@ class Stream:
             if not valid or (last and not whole):
                 raise TextFrameEncodingException("A text message must be UTF-8")
         if last:
-            if self._opcode == OPCODE_TEXT:
-                messages.append(_received(TextMessage, OPCODE_TEXT, bytes(buffer), "utf-8"))
-            else:
-                messages.append(_received(BinaryMessage, OPCODE_BINARY, bytes(buffer), None))
+            messages.append(TextMessage(buffer) if self._opcode == OPCODE_TEXT else BinaryMessage(buffer))
             self._buffer = self._validator = None
 
     def encode(self, first: int, payload: bytes) -> bytes:
@@ -231,16 +234,6 @@ class Stream:
     def pong(self, data: str | bytes | bytearray = b"") -> bytes:
         """Return the frame of a Pong."""
         return PongControlMessage(data).single(self.always_mask)
-
-
-def _received(kind: type[Message], opcode: int, data: bytes, encoding: str | None) -> Message:
-    """Make a message of what the parser found; its constructor's conversions would be wasted on it."""
-    message = kind.__new__(kind)
-    message.opcode = opcode
-    message.data = data
-    message.encoding = encoding
-    message.completed = True
-    return message
 
 
 def _check_utf8(data: bytes) -> None:

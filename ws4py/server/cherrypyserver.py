@@ -106,8 +106,8 @@ class WebSocketTool(Tool):  # type: ignore[misc]
             acceptance = handshake.negotiate(
                 request.method,
                 request.headers,
-                protocols=_listed(protocols),
-                extensions=_listed(extensions),
+                protocols=protocols or (),
+                extensions=extensions or (),
                 origins=origins,
                 versions=version,
                 http_version=tuple(request.protocol),
@@ -255,13 +255,6 @@ class WebSocketPlugin(plugins.SimplePlugin):  # type: ignore[misc]
     def broadcast(self, message: str | bytes | bytearray | Message, binary: bool = False) -> None:
         """Send a message to every websocket; see :meth:`ws4py.manager.WebSocketManager.broadcast`."""
         self.manager.broadcast(message, binary)
-
-
-def _listed(names: Sequence[str] | str | None) -> Sequence[str]:
-    """Return a list of names, for which a configuration file may have one string with commas."""
-    if isinstance(names, str):
-        return [name.strip() for name in names.split(",") if name.strip()]
-    return names or ()
 
 
 def _environ_of(request: Any) -> dict[str, Any]:
