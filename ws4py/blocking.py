@@ -1,69 +1,342 @@
-"""Writing for a websocket that runs by itself: on a blocking socket, from any thread or greenlet."""
+"""Reading and writing for a websocket that runs by itself: one socket, used from several threads or greenlets.
+
+One thread, the runner, reads; any thread sends, closes and drops. Nobody holds a lock while the socket is waited for,
+but for the one that keeps frames apart, which a sender holds for its frame; the runner never waits for it to answer a
+Ping. What waits, waits with a deadline.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ws4py.exc import ConnectionClosed
-from ws4py.framing import FIN, OPCODE_CONTINUATION
-from ws4py.messaging import CloseControlMessage
+from ws4py.exc import ConnectionClosed, SlowConsumer, WebSocketException
+from ws4py.framing import FIN, OPCODE_CONTINUATION, OPCODE_PING
+from ws4py.messaging import CloseCode, CloseControlMessage
+from ws4py.ports import BROKEN, Port, make_port
 from ws4py.streaming import Stream
 
 __all__ = ["BlockingConnection"]
 
+logger = logging.getLogger("ws4py")
+
 
 class BlockingConnection:
-    """Sends on a blocking socket, a message at a time.
+    """Reads and writes for one websocket that runs by itself. Times are in seconds.
 
-    :param sock: blocking, or with a timeout.
+    :param sock: connected, its handshakes done.
     :param stream: that encodes.
-    :param make_lock: makes a lock that suits who sends: of the threading module, or of gevent.
+    :param send_timeout: how long a send may take, before the peer is given up as a slow consumer.
+    :param close_timeout: how long the peer's Close may take after ours, before the connection is dropped.
+    :param ping_interval: after how long a silence a Ping is sent; None sends none.
+    :param ping_timeout: how long the silence may last after that, before the peer counts as dead; None waits for ever.
+    :param clock: a monotonic clock.
+    :param port: for the socket; what suits its type by default.
     """
 
-    __slots__ = ("_close_sent", "_message_lock", "_sock", "_stream", "_write_lock", "finishing")
+    __slots__ = (
+        "_cancel",
+        "_clock",
+        "_close_deadline",
+        "_close_sent",
+        "_heard_at",
+        "_message_lock",
+        "_ping_payload",
+        "_ping_sent_at",
+        "_pong",
+        "_port",
+        "_runner",
+        "_stream",
+        "_write_lock",
+        "close_timeout",
+        "dropped",
+        "failed",
+        "finishing",
+        "opened",
+        "ping_interval",
+        "ping_timeout",
+        "pulled",
+        "send_timeout",
+    )
 
-    def __init__(self, sock: Any, stream: Stream, make_lock: Callable[[], Any]) -> None:
-        self._sock = sock
+    def __init__(
+        self,
+        sock: Any,
+        stream: Stream,
+        *,
+        send_timeout: float = 10.0,
+        close_timeout: float = 5.0,
+        ping_interval: float | None = 30.0,
+        ping_timeout: float | None = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+        port: Port | None = None,
+    ) -> None:
+        self.send_timeout = send_timeout
+        self.close_timeout = close_timeout
+        self.ping_interval = ping_interval
+        self.ping_timeout = ping_timeout
+        self._clock = clock
+        self._port = make_port(sock) if port is None else port
         self._stream = stream
-        self._message_lock = make_lock()  # held for a whole message
-        self._write_lock = make_lock()  # held for a frame
-        self._close_sent = False
+        self._message_lock = self._port.make_lock()  # held for a whole message
+        self._write_lock = self._port.make_lock()  # held for a frame
+        self._close_sent = False  # nothing more may be sent
+        self._close_deadline: float | None = None
+        self._cancel: Callable[[], None] | None = None  # of the timer that drops the connection
+        self._pong: bytes | None = None  # waits for whoever holds the write lock
+        self._ping_payload: bytes | None = None  # of our own Ping that is on its way
+        self._ping_sent_at = 0.0
+        self._heard_at = clock()
+        self._runner: object = None
+        self.opened = False
+        """Whether opened() has been called."""
+        self.pulled = False
+        """Whether it is read by whoever asks for a message, and only then."""
+        self.failed = False
+        """Whether a handler has raised, so that messages are passed over until the end."""
+        self.dropped = False
+        """Whether the connection was given up by this side."""
         self.finishing = False
+        """Whether reading has ended, so that closed() is due."""
+
+    # --- the runner ---------------------------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether somebody reads this connection."""
+        return self._runner is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more can be sent."""
+        return self._close_sent
+
+    @property
+    def mine(self) -> bool:
+        """Whether the caller is the runner, or nobody is."""
+        return self._runner is None or self._runner == self._port.current()
+
+    def begin(self) -> None:
+        """Make the caller the runner."""
+        self._runner = self._port.current()
+        self._heard_at = self._clock()
+        self._port.begin()
+
+    def end(self) -> None:
+        """Read no more. Called by the runner, who calls closed() next."""
+        self._close_sent = True
+        self.finishing = True
+        self._cancel_drop()
+
+    def _cancel_drop(self) -> None:
+        cancel, self._cancel = self._cancel, None
+        if cancel is not None:
+            cancel()
+
+    def repeat(self, seconds: float, function: Callable[[], bool]) -> Callable[[], None]:
+        """Call a function at intervals, until it returns False, in a thread or greenlet; return how to stop that."""
+        return self._port.repeat(seconds, function)
+
+    def receive(self, size: int, timeout: float | None = None) -> bytes | None:
+        """Wait for bytes of the peer, and return at most ``size``; b"" at the end. For the runner only.
+
+        :param timeout: how long to wait at most; None waits until something is due.
+        :returns: None if nothing has come, but something was due and has been done: call again.
+        :raises OSError: if the connection is broken.
+        """
+        patience = self.patience()
+        if timeout is not None:
+            patience = timeout if patience is None else min(patience, timeout)
+        data = self._port.receive(size, patience)
+        if data is None:
+            return self.act()
+        self._heard_at = self._clock()
+        return data
+
+    def heard(self) -> None:
+        """The peer has sent something, which somebody else has read."""
+        self._heard_at = self._clock()
+
+    def patience(self) -> float | None:
+        """Return how many seconds from now :meth:`act` has nothing to do, if nothing is heard; None for ever."""
+        due = self._close_deadline
+        if due is None:
+            if self._ping_payload is not None and self._ping_sent_at > self._heard_at:
+                due = None if self.ping_timeout is None else self._ping_sent_at + self.ping_timeout
+            elif self.ping_interval is not None:
+                due = self._heard_at + self.ping_interval
+        return None if due is None else max(0.0, due - self._clock())
+
+    def act(self) -> bytes | None:
+        """Do what is due after a silence; return b"" if that was to give the connection up."""
+        now = self._clock()
+        if self._close_deadline is not None:
+            if now < self._close_deadline:
+                return None
+            logger.debug("The peer has not answered the Close")
+            self.drop()
+            return b""
+        if self._ping_payload is not None and self._ping_sent_at > self._heard_at:
+            if self.ping_timeout is None or now < self._ping_sent_at + self.ping_timeout:
+                return None
+            self._stream.error = CloseControlMessage(CloseCode.INTERNAL_ERROR, "Keepalive ping timeout")
+            self._send_close(self._stream.error, 0.0)
+            self.drop()
+            return b""
+        if self.ping_interval is not None and now >= self._heard_at + self.ping_interval and not self.ended:
+            self._ping_payload = os.urandom(4)
+            self._ping_sent_at = now
+            self.send_control(self._stream.encode(FIN | OPCODE_PING, self._ping_payload))
+        return None
+
+    def is_own(self, pong: bytes) -> bool:
+        """Tell whether a Pong answers a Ping of the connection's own, not of the application."""
+        return self._ping_payload is not None and pong == self._ping_payload
+
+    # --- sending: any thread ------------------------------------------------------------------------------------------
 
     def send_message(self, opcode: int, payload: bytes) -> None:
-        """Send a whole message.
+        """Send a whole message. Waits at most ``send_timeout`` seconds.
 
-        :raises ConnectionClosed: after a Close.
-        :raises OSError: if the socket is broken.
+        :raises ConnectionClosed: after a Close, or if the connection is broken.
+        :raises SlowConsumer: if the peer did not read in time; the connection is then dropped.
+        :raises WebSocketException: if a message that is being sent in fragments did not end in time.
         """
-        with self._message_lock:
-            self.send_control(self._stream.encode(FIN | opcode, payload))
+        self._begin_message()
+        try:
+            self.send_control(self._stream.encode_message(opcode, payload))
+        finally:
+            self._message_lock.release()
 
     def send_fragments(self, opcode: int, parts: Iterator[bytes]) -> None:
-        """Send a message in fragments; control frames may go between them. See :meth:`send_message`."""
-        with self._message_lock:
+        """Send a message in fragments; control frames may go between them. See :meth:`send_message`.
+
+        :raises Exception: whatever ``parts`` raises; the connection is closed with 1011 if a part of the message was
+            sent.
+        """
+        self._begin_message()
+        try:
+            encode = self._stream.begin_fragments()
             first, last = opcode, next(parts, b"")
-            for part in parts:
-                self.send_control(self._stream.encode(first, last))
-                first, last = OPCODE_CONTINUATION, part
-            self.send_control(self._stream.encode(FIN | first, last))
+            try:
+                for part in parts:
+                    self.send_control(encode(first, last))
+                    first, last = OPCODE_CONTINUATION, part
+            except BaseException:
+                if first == OPCODE_CONTINUATION:
+                    self.close(CloseControlMessage(CloseCode.INTERNAL_ERROR))
+                raise
+            self.send_control(encode(FIN | first, last))
+        finally:
+            self._message_lock.release()
+
+    def _begin_message(self) -> None:
+        if not self._message_lock.acquire(True, self.send_timeout):
+            if self._close_sent:
+                raise ConnectionClosed("Cannot send on a terminated websocket")
+            raise WebSocketException("Another message is being sent, and does not end")
 
     def send_control(self, frame: bytes) -> None:
         """Send a frame. See :meth:`send_message`."""
-        with self._write_lock:
+        deadline = self._clock() + self.send_timeout
+        if not self._write_lock.acquire(True, self.send_timeout):
+            self.drop()
+            raise SlowConsumer(f"The peer did not read for {self.send_timeout} seconds")
+        try:
             if self._close_sent:
                 raise ConnectionClosed("Cannot send on a terminated websocket")
-            self._sock.sendall(frame)
+            self._write(frame, deadline)
+        finally:
+            self._write_lock.release()
+        self._flush_pong()
+
+    def send_pong(self, frame: bytes) -> None:
+        """Send the frame of a Pong, or have whoever is writing send it next: of several that wait, the last (section
+        5.5.3).
+
+        For the runner, who must go on to read: the peer may read nothing before its own writing goes on.
+        """
+        self._pong = frame
+        self._flush_pong()
+
+    def _flush_pong(self) -> None:
+        # Looked at again after the lock is released: a Pong that came meanwhile found it held, and was left to us.
+        while self._pong is not None and self._write_lock.acquire(False):
+            try:
+                frame, self._pong = self._pong, None
+                if frame is not None and not self._close_sent:
+                    self._write(frame, self._clock() + self.send_timeout)
+            finally:
+                self._write_lock.release()
+
+    def _write(self, frame: bytes, deadline: float) -> None:
+        """Write a frame. The write lock is held. After a failure half of it may be sent, so that nothing can follow."""
+        try:
+            self._port.send(frame, max(0.0, deadline - self._clock()))
+        except TimeoutError as error:
+            self.drop()
+            raise SlowConsumer(f"The peer did not read for {self.send_timeout} seconds") from error
+        except BROKEN as error:
+            self.drop()
+            raise ConnectionClosed(f"The connection is broken: {error}") from error
+        except BaseException:
+            self.drop()
+            raise
 
     def close(self, message: CloseControlMessage) -> None:
-        """Send a Close, if none was sent. A message that is being sent in fragments is not waited for."""
-        with self._write_lock:
+        """Send a Close, if none was sent; the connection is dropped if the peer's does not come in ``close_timeout``
+        seconds.
+
+        A message that is being sent in fragments is not waited for. Nothing is raised for a connection that is broken.
+        """
+        if self._close_sent:
+            return
+        self._send_close(message, self.close_timeout)
+        if self._close_deadline is None and not self.finishing:
+            self._close_deadline = self._clock() + self.close_timeout
+            if self._runner is None or not self.mine:  # the runner may wait for a later time, or there may be none
+                self._cancel = self._port.call_later(self.close_timeout, self.drop)
+                if self.finishing:
+                    self._cancel()
+
+    def _send_close(self, message: CloseControlMessage, timeout: float) -> None:
+        deadline = self._clock() + timeout
+        if not self._write_lock.acquire(True, timeout):
+            self.drop()
+            return
+        try:
             if self._close_sent:
                 return
             self._close_sent = True
-            self._sock.sendall(self._stream.encode(FIN | message.opcode, message.data))
+            self._write(self._stream.encode(FIN | message.opcode, message.data), deadline)
+        except ConnectionClosed as error:
+            logger.debug("A Close could not be sent: %s", error)
+        finally:
+            self._write_lock.release()
+
+    # --- the end: any thread ------------------------------------------------------------------------------------------
+
+    def drop(self) -> None:
+        """Send and read no more: the runner comes to the end, and closes the socket."""
+        self._close_sent = self.dropped = True
+        self._port.shut()
 
     def terminate(self) -> None:
-        """The websocket's own end may follow at once."""
-        self.finishing = True
+        """Drop the connection if somebody runs it, who will call closed(); else let the caller do so."""
+        if self._runner is None:
+            self.finishing = True
+        elif not self.finishing:
+            self.drop()
+
+    def close_socket(self) -> None:
+        """Close the socket, or have the runner do it: the descriptor must not become another's while it is waited
+        for."""
+        if self.finishing or self.mine:
+            self._close_sent = True
+            self._cancel_drop()
+            self._port.close()
+        else:
+            self.drop()

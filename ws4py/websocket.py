@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import ssl
 import threading
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -27,7 +26,13 @@ __all__ = ["EchoWebSocket", "Heartbeat", "WebSocket"]
 logger = logging.getLogger("ws4py")
 
 Address = tuple[Any, ...] | str | bytes
+BLOCKING_LIMITS = ("send_timeout", "close_timeout", "ping_interval", "ping_timeout")
+"""Which limits a websocket that runs by itself takes from its endpoint."""
+
 Payload = str | bytes | bytearray | memoryview | Message
+_transition = threading.Lock()
+"""Held for a few assignments only, where of several threads one may be the first."""
+
 _WHOLE = (bytes, str, Message, bytearray, memoryview)
 
 
@@ -172,7 +177,7 @@ class WebSocket:
         elif isinstance(payload, CloseControlMessage):
             self._close(payload)
         else:
-            self._writer().send_control(self.stream.encode(FIN | opcode, data))
+            self._send_control(opcode, data)
 
     def ping(self, message: str | bytes | bytearray) -> None:
         """Send a Ping of at most 125 bytes; :meth:`ponged` gets its answer. Any thread may call.
@@ -180,8 +185,13 @@ class WebSocket:
         :raises ConnectionClosed: if the websocket is closing or closed.
         :raises FrameTooLargeException: if the message is too long.
         """
-        data = PingControlMessage(message).data
-        self._writer().send_control(self.stream.encode(FIN | OPCODE_PING, data))
+        self._send_control(OPCODE_PING, PingControlMessage(message).data)
+
+    def _send_control(self, opcode: int, data: bytes) -> None:
+        connection, stream = self._writer(), self.stream
+        if stream is None:  # closed() has returned meanwhile
+            raise ConnectionClosed("Cannot send on a terminated websocket")
+        connection.send_control(stream.encode(FIN | opcode, data))
 
     def close(self, code: int = 1000, reason: str | bytes | None = "") -> None:
         """Send a Close; the peer's answer ends the connection. Any thread may call, and again: only the first one
@@ -204,13 +214,20 @@ class WebSocket:
         """Return who writes for this websocket."""
         connection = self._connection
         if connection is None:
-            if self.sock is None or self.close_code is not None:
-                raise ConnectionClosed("Cannot send on a terminated websocket")
-            connection = self._connection = self._make_blocking_connection()
+            with _transition:  # of several threads that send first, one makes it
+                connection = self._connection
+                if connection is None:
+                    if self.sock is None or self.close_code is not None:
+                        raise ConnectionClosed("Cannot send on a terminated websocket")
+                    connection = self._connection = self._make_blocking_connection()
         return connection
 
     def _make_blocking_connection(self) -> BlockingConnection:
-        return BlockingConnection(self.sock, self.stream, threading.Lock)
+        limits = self._limits or {}
+        options = {name: limits[name] for name in BLOCKING_LIMITS if name in limits}
+        if self.heartbeat_freq == 0:
+            options.setdefault("ping_interval", None)
+        return BlockingConnection(self.sock, self.stream, **options)
 
     # --- state --------------------------------------------------------------------------------------------------------
 
@@ -243,14 +260,18 @@ class WebSocket:
 
     @property
     def _is_secure(self) -> bool:
-        return isinstance(self.sock, ssl.SSLSocket) or hasattr(self.sock, "_ssl_conn")
+        return hasattr(self.sock, "pending")
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def close_connection(self) -> None:
         """Shut the socket down and close it; under a manager, have it dropped."""
         connection, sock = self._connection, self.sock
-        if connection is not None and not isinstance(connection, BlockingConnection):
+        if isinstance(connection, BlockingConnection):
+            self.sock = None
+            connection.close_socket()
+            return
+        if connection is not None:
             if not connection.finishing:
                 connection.terminate()
                 return
@@ -272,13 +293,16 @@ class WebSocket:
                 return
         if self.close_code is not None:
             return
-        stream, sock = self.stream, self.sock
+        stream = self.stream
         closing = stream.closing
         code = CloseCode.ABNORMAL_CLOSURE.value if closing is None else closing.code
         reason: str | bytes = "Going away" if closing is None else closing.reason
         if closing is None and stream.error is not None:
             reason = str(stream.error)
-        self.close_code = code
+        with _transition:
+            if self.close_code is not None:
+                return
+            self.close_code = code
         self.close_reason = reason if isinstance(reason, str) else reason.decode()
         self.client_terminated = self.server_terminated = True
         try:
@@ -288,7 +312,7 @@ class WebSocket:
                 self.close_connection()
                 self.stream = self.environ = None  # type: ignore[assignment]
             elif isinstance(connection, BlockingConnection):
-                _close_socket(sock)  # closed() has run __init__ again, to connect anew
+                connection.close_socket()  # closed() has run __init__ again, to connect anew
 
     def _attach(self, connection: ConnectionRecord) -> None:
         """Let ``connection`` write for this websocket."""
@@ -303,37 +327,89 @@ class WebSocket:
     # --- running by itself --------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Read and call back until the connection ends. Blocks; to be called in a thread or a greenlet of its own."""
-        self.sock.setblocking(True)
-        with Heartbeat(self, self.heartbeat_freq):
-            try:
-                if self._call(self.opened) and self._process_early():
-                    while not self.terminated and self.once():
-                        pass
-            finally:
-                self.terminate()
+        """Read and call back until the connection ends. Blocks; to be called in a thread or a greenlet of its own.
 
-    def _process_early(self) -> bool:
+        Exceptions of callbacks are logged, and given to :meth:`unhandled_error`.
+
+        :raises ConnectionClosed: if the connection has ended already.
+        """
+        connection, stream = self._begin(), self.stream
+        stop = connection.repeat(self.heartbeat_freq, self._beat) if self.heartbeat_freq else None
+        try:
+            going_on = self._open()
+            while going_on and self.stream is stream and not self.terminated:
+                going_on = self.once()
+        finally:
+            if stop is not None:
+                stop()
+            self._finish(connection, stream)
+
+    def _begin(self) -> BlockingConnection:
+        """Let the calling thread read this websocket.
+
+        :raises ConnectionClosed: if it has ended, or is run by a manager.
+        """
+        connection = self._writer()
+        if not isinstance(connection, BlockingConnection):
+            raise ConnectionClosed("This websocket is run by a manager")
+        if connection.running:
+            raise ConnectionClosed("This websocket is run already")
+        connection.begin()
+        return connection
+
+    def _open(self) -> bool:
+        """Call opened(), unless that was done, and process what came with the handshake; tell whether to go on."""
+        self._call_opened()
         early, self.buf = self.buf, b""
         return not early or self.process(early)
 
-    def once(self) -> bool:
-        """Read once, and process what came; return False when the connection is at its end."""
+    def _call_opened(self) -> None:
+        connection = self._writer()
+        if isinstance(connection, BlockingConnection) and not connection.opened:
+            connection.opened = True
+            self._call(self.opened)
+
+    def _finish(self, connection: BlockingConnection, stream: Stream) -> None:
+        """Call closed(), when the runner has read the last."""
+        connection.end()
+        if self.stream is not stream:  # a callback has run __init__ again, to connect anew
+            connection.close_socket()
+            return
+        try:
+            self.terminate()
+        except Exception as error:
+            logger.error("closed() of %r raised", self, exc_info=error)
+            self._report(error)
+
+    def _beat(self) -> bool:
+        """Send the Ping of a heartbeat; tell whether to go on."""
+        try:
+            self.ping(b"beep")
+        except ConnectionClosed:
+            return False
+        return True
+
+    def once(self, timeout: float | None = None) -> bool:
+        """Read once, and process what came; return False when the connection is at its end.
+
+        :param timeout: how long to wait at most, in seconds; None waits for something to happen.
+        """
+        connection = self._connection
         if self.terminated or self.sock is None:
             return False
-        try:
-            data = self.sock.recv(self.reading_buffer_size)
-            if self._is_secure:
-                data += self._get_from_pending()
-        except (TimeoutError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return True
-        except (OSError, ValueError, AttributeError) as error:
-            # A socket that another thread has closed meanwhile is gone, or None.
-            if self.sock is not None:
-                logger.debug("Could not read from %r: %s", self, error)
-                self.unhandled_error(error)
+        if connection is None:
+            connection = self._writer()
+        if not isinstance(connection, BlockingConnection):
             return False
-        return self.process(data)
+        try:
+            data = connection.receive(self.reading_buffer_size, timeout)
+        except (OSError, ValueError, AttributeError, ConnectionClosed) as error:
+            # A socket that another thread has closed meanwhile is gone, or None.
+            if self.sock is not None and not connection.dropped:
+                logger.debug("Could not read from %r: %s", self, error)
+                self._report(error)
+            return False
+        return data is None or self.process(data)
 
     def _get_from_pending(self) -> bytes:
         """Return what a TLS object has decrypted already."""
@@ -359,7 +435,7 @@ class WebSocket:
             elif opcode == OPCODE_PING:
                 going_on = self._answer(OPCODE_PONG, message.data)
             elif opcode == OPCODE_PONG:
-                going_on = self._call(self.ponged, message)
+                going_on = self._is_own(message) or self._call(self.ponged, message)
             else:
                 break
             if not going_on or self.stream is not stream:
@@ -373,33 +449,55 @@ class WebSocket:
             return True
         return False
 
+    def _is_own(self, pong: Message) -> bool:
+        connection = self._connection
+        return isinstance(connection, BlockingConnection) and connection.is_own(pong.data)
+
     def _call(self, callback: Any, *arguments: Any) -> bool:
-        """Run a callback; an exception in it ends the connection with 1011."""
+        """Run a callback; tell whether to go on.
+
+        An exception in it closes the connection with 1011: the peer's answer is still read, messages are passed over.
+        """
+        connection = self._connection
+        if isinstance(connection, BlockingConnection) and connection.failed:
+            return True
         try:
             callback(*arguments)
-        except ConnectionClosed:
-            return not self.terminated
         except Exception as error:
+            gone = self.sock is None or (isinstance(connection, BlockingConnection) and connection.ended)
+            if isinstance(error, ConnectionClosed) and gone:
+                # What a handler does with the news that its peer is gone is its own affair.
+                logger.debug("A handler of %r met a closed connection", self)
+                return True
             logger.error("A handler of %r raised", self, exc_info=error)
+            if isinstance(connection, BlockingConnection):
+                connection.failed = True
             self._end(CloseControlMessage(CloseCode.INTERNAL_ERROR))
-            self.unhandled_error(error)
-            return False
+            self._report(error)
         return True
+
+    def _report(self, error: BaseException) -> None:
+        try:
+            self.unhandled_error(error)
+        except Exception:
+            logger.exception("unhandled_error of %r raised", self)
 
     def _answer(self, opcode: int, data: bytes) -> bool:
         try:
-            self._writer().send_control(self.stream.encode(FIN | opcode, data))
+            connection = self._writer()
+            frame = self.stream.encode(FIN | opcode, data)
+            if isinstance(connection, BlockingConnection):
+                connection.send_pong(frame)
+            else:
+                connection.send_control(frame)
         except ConnectionClosed:
             return not self.terminated
-        except OSError as error:
-            self.unhandled_error(error)
-            return False
         return True
 
     def _end(self, message: CloseControlMessage) -> None:
         try:
             self._close(message)
-        except OSError as error:
+        except ConnectionClosed as error:
             logger.debug("Could not send a Close to %r: %s", self, error)
 
 
@@ -457,15 +555,18 @@ def encode_payload(payload: Any, binary: bool, fragment: bool = False) -> tuple[
     :raises TypeError: for a str that is to be binary.
     :raises ValueError: for a payload of another type.
     """
-    if isinstance(payload, str):
+    if type(payload) is bytes:
+        data = payload
+    elif isinstance(payload, str):
         if binary:
             raise TypeError("A str can't be sent as a binary message: encode it, or send it as text")
         return OPCODE_TEXT, payload.encode()
-    if isinstance(payload, Message):
+    elif isinstance(payload, Message):
         return payload.opcode, payload.data
-    if not isinstance(payload, (bytes, bytearray, memoryview)):
+    elif isinstance(payload, (bytes, bytearray, memoryview)):
+        data = bytes(payload)
+    else:
         raise ValueError(f"Unsupported type '{type(payload)}' passed to send()")
-    data = bytes(payload)
     if binary:
         return OPCODE_BINARY, data
     if not fragment and not data.isascii():
@@ -485,5 +586,5 @@ def _close_socket(sock: Any) -> None:
     for end in (lambda: sock.shutdown(socket.SHUT_RDWR), sock.close):
         try:
             end()
-        except Exception:  # noqa: BLE001 - TLS objects raise errors of their own
+        except Exception:  # TLS objects raise errors of their own
             logger.debug("A socket could not be ended in order", exc_info=True)

@@ -1,0 +1,333 @@
+"""Sockets as a websocket that runs by itself uses them, with the threads or greenlets that go with them.
+
+One thread at a time reads and one at a time writes, possibly both at once. A TLS object is nevertheless called by one
+thread at a time, which holds it for no longer than the call takes: it never blocks.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import select
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+__all__ = ["BROKEN", "Port", "make_port"]
+
+logger = logging.getLogger("ws4py")
+
+BROKEN: Final = (OSError, ValueError, AttributeError)
+"""What a socket raises that is broken, or was closed by somebody else meanwhile."""
+
+
+class Port(Protocol):
+    """A socket as a connection uses it, with the threads or greenlets that go with it."""
+
+    def make_lock(self) -> Any:
+        """Return a lock; its acquire() takes whether to wait, and for how many seconds."""
+
+    def current(self) -> object:
+        """Return what identifies the running thread or greenlet."""
+
+    def begin(self) -> None:
+        """Somebody is going to read until the end."""
+
+    def receive(self, size: int, timeout: float | None) -> bytes | None:
+        """Return what has come, b"" at the end, None if nothing has in time.
+
+        :raises OSError: if the connection is broken.
+        """
+
+    def send(self, data: bytes, timeout: float) -> None:
+        """Send all of ``data``.
+
+        :raises TimeoutError: if that takes longer.
+        :raises OSError: if the connection is broken.
+        """
+
+    def repeat(self, seconds: float, function: Callable[[], bool]) -> Callable[[], None]:
+        """Call a function at intervals until it returns False; return how to stop that."""
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
+        """Call a function later, once; return how to prevent that."""
+
+    def shut(self) -> None:
+        """End both directions, which wakes whoever waits. The descriptor stays. Nothing is raised."""
+
+    def close(self) -> None:
+        """Give the descriptor back. Nothing is raised."""
+
+
+def make_port(sock: Any) -> Port:
+    """Return what suits a socket: of gevent, TLS of the ssl module, plain, or something else that can recv() and
+    sendall()."""
+    gevent_socket = sys.modules.get("gevent.socket")
+    if gevent_socket is not None and isinstance(sock, gevent_socket.socket):
+        return GeventPort(sock)
+    if isinstance(sock, ssl.SSLSocket):
+        return TLSPort(sock)
+    return PlainPort(sock) if isinstance(sock, socket.socket) else AnyPort(sock)
+
+
+class _ThreadPort:
+    """What all ports have in common that are used by threads."""
+
+    def __init__(self, sock: Any) -> None:
+        self._sock = sock
+
+    def make_lock(self) -> threading.Lock:
+        return threading.Lock()
+
+    def current(self) -> object:
+        return threading.get_ident()
+
+    def begin(self) -> None:
+        pass
+
+    def repeat(self, seconds: float, function: Callable[[], bool]) -> Callable[[], None]:
+        stopped = threading.Event()
+
+        def run() -> None:
+            while not stopped.wait(seconds) and function():
+                pass
+
+        threading.Thread(target=run, name="WebSocketHeartbeat", daemon=True).start()
+        return stopped.set
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
+        timer = threading.Timer(seconds, function)
+        timer.name = "WebSocketCloseTimer"
+        timer.daemon = True
+        timer.start()
+        return timer.cancel
+
+    def shut(self) -> None:
+        try:
+            # Not the method of a TLS socket, which would take the TLS object away from whoever is using it.
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+        except (*BROKEN, TypeError):
+            pass  # not connected any more
+
+    def close(self) -> None:
+        self.shut()
+        try:
+            self._sock.close()
+        except Exception:
+            logger.debug("A socket could not be closed in order", exc_info=True)
+
+
+class PlainPort(_ThreadPort):
+    """TCP, or a unix socket. It stays in blocking mode, for programs that read it themselves."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self._more = False  # there may be more to read at once
+        self._flags = getattr(socket, "MSG_DONTWAIT", 0)
+
+    def begin(self) -> None:
+        """See :meth:`Port.begin`."""
+        self._sock.setblocking(True)
+
+    def receive(self, size: int, timeout: float | None) -> bytes | None:
+        """See :meth:`Port.receive`."""
+        if not self._more and not _wait(self._sock, False, timeout):
+            return None
+        self._more = False
+        try:
+            data: bytes = self._sock.recv(size, self._flags)
+        except BlockingIOError:
+            return None
+        self._more = len(data) == size
+        return data
+
+    def send(self, data: bytes, timeout: float) -> None:
+        """See :meth:`Port.send`."""
+        deadline = time.monotonic() + timeout
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self._sock.send(view, self._flags) :]
+            except BlockingIOError:
+                if not _wait(self._sock, True, max(0.0, deadline - time.monotonic())):
+                    raise TimeoutError from None
+
+
+class TLSPort(_ThreadPort):
+    """TLS by the ssl module. Its methods are called under a lock, and return at once."""
+
+    def __init__(self, sock: ssl.SSLSocket) -> None:
+        super().__init__(sock)
+        self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        """See :meth:`Port.begin`."""
+        with self._lock:
+            self._sock.setblocking(False)
+
+    def _attempt(self, method: Callable[[Any], Any], argument: Any) -> Any:
+        """Call a method of the TLS object; return False if it has to wait for reading, True for writing."""
+        with self._lock:
+            timeout = self._sock.gettimeout()
+            if timeout != 0.0:  # nobody runs the websocket: leave it as it is
+                self._sock.setblocking(False)
+            try:
+                return method(argument)
+            except ssl.SSLWantReadError:
+                return False
+            except ssl.SSLWantWriteError:
+                return True
+            finally:
+                if timeout != 0.0:
+                    self._sock.settimeout(timeout)
+
+    def receive(self, size: int, timeout: float | None) -> bytes | None:
+        """See :meth:`Port.receive`."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while isinstance(result := self._attempt(self._sock.recv, size), bool):
+            remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not _wait(self._sock, result, remaining):
+                return None
+        return bytes(result)
+
+    def send(self, data: bytes, timeout: float) -> None:
+        """See :meth:`Port.send`."""
+        deadline = time.monotonic() + timeout
+        view = memoryview(data)
+        while view:
+            result = self._attempt(self._sock.send, view[:65536])
+            if not isinstance(result, bool):
+                view = view[result:]
+                continue
+            remaining = deadline - time.monotonic()
+            # What a writer wants to read, the runner may read first: so it looks again now and then.
+            patience = max(0.0, remaining) if result else min(0.05, remaining)
+            if remaining <= 0 or (not _wait(self._sock, result, patience) and result):
+                raise TimeoutError
+
+    def close(self) -> None:
+        """See :meth:`Port.close`. The peer is told, if that does not take waiting."""
+        try:
+            with self._lock:
+                self._sock.setblocking(False)
+                self._sock.unwrap()
+        except BROKEN:
+            pass  # the peer's answer is not waited for
+        super().close()
+
+
+class AnyPort(_ThreadPort):
+    """Something that is like a blocking socket: of another TLS library, or of a test."""
+
+    def receive(self, size: int, timeout: float | None) -> bytes | None:
+        """See :meth:`Port.receive`. How long it waits is the socket's affair."""
+        try:
+            data: bytes = self._sock.recv(size)
+            pending = self._sock.pending() if hasattr(self._sock, "pending") else 0
+            return data + self._sock.recv(pending) if pending and data else data
+        except TimeoutError:
+            return None
+
+    def send(self, data: bytes, timeout: float) -> None:
+        """See :meth:`Port.send`. How long it waits is the socket's affair."""
+        self._sock.sendall(data)
+
+    def shut(self) -> None:
+        """See :meth:`Port.shut`."""
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except Exception:
+            logger.debug("A socket could not be ended in order", exc_info=True)
+
+
+class GeventPort:
+    """A socket of gevent, plain or TLS, used by the greenlets of one thread."""
+
+    def __init__(self, sock: Any) -> None:
+        import gevent
+        import gevent.lock
+
+        self._gevent = gevent
+        self._sock = sock
+
+    def make_lock(self) -> Any:
+        """See :meth:`Port.make_lock`."""
+        return self._gevent.lock.BoundedSemaphore(1)
+
+    def current(self) -> object:
+        """See :meth:`Port.current`."""
+        return self._gevent.getcurrent()
+
+    def begin(self) -> None:
+        """See :meth:`Port.begin`."""
+        self._sock.setblocking(True)
+
+    def receive(self, size: int, timeout: float | None) -> bytes | None:
+        """See :meth:`Port.receive`."""
+        with self._gevent.Timeout(timeout, False):
+            data: bytes = self._sock.recv(size)
+            return data
+        return None
+
+    def send(self, data: bytes, timeout: float) -> None:
+        """See :meth:`Port.send`."""
+        with self._gevent.Timeout(max(timeout, 0.001), TimeoutError):
+            self._sock.sendall(data)
+
+    def repeat(self, seconds: float, function: Callable[[], bool]) -> Callable[[], None]:
+        """See :meth:`Port.repeat`."""
+
+        def run() -> None:
+            self._gevent.sleep(seconds)
+            while function():
+                self._gevent.sleep(seconds)
+
+        greenlet = self._gevent.spawn(run)
+        return lambda: greenlet.kill(block=False)
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
+        """See :meth:`Port.call_later`."""
+        greenlet = self._gevent.spawn_later(seconds, function)
+        return lambda: greenlet.kill(block=False)
+
+    def shut(self) -> None:
+        """See :meth:`Port.shut`."""
+        try:
+            # Not the method of a TLS socket, as above.
+            self._gevent.socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+        except BROKEN:
+            pass  # not connected any more
+
+    def close(self) -> None:
+        """See :meth:`Port.close`."""
+        try:
+            self._sock.setblocking(False)
+            if hasattr(self._sock, "unwrap"):
+                self._sock.unwrap()
+        except BROKEN:
+            pass  # the peer's answer to the end of TLS is not waited for
+        self.shut()
+        try:
+            self._sock.close()
+        except Exception:
+            logger.debug("A socket could not be closed in order", exc_info=True)
+
+
+def _wait(sock: Any, writing: bool, timeout: float | None) -> bool:
+    """Wait until a socket can be read or written; tell whether it can.
+
+    :param timeout: in seconds; None waits for ever.
+    :raises OSError: if the socket was closed.
+    """
+    fd = sock.fileno()
+    if fd < 0:
+        raise OSError(errno.EBADF, "The socket was closed")
+    if hasattr(select, "poll"):
+        poller = select.poll()
+        poller.register(fd, select.POLLOUT if writing else select.POLLIN)
+        return bool(poller.poll(None if timeout is None else -int(-timeout * 1000 // 1)))
+    return any(select.select([] if writing else [fd], [fd] if writing else [], [], timeout))
