@@ -13,15 +13,20 @@ HERE = Path(__file__).resolve().parent
 DEMO = "ws4py.demo"
 
 CHERRYPY = ["cherrypy>=18.8"]
+CHEROOT = ["cheroot>=10"]
 GEVENT = ["gevent"]
 STATS = ["prometheus_client"]
 REDIS = ["redis"]
 LOADTEST = ["locust"]
+SOCKS = ["python-socks>=2"]
+FRAMEWORKS = ["bottle", "django", "flask", "gunicorn", "tornado>=6", "werkzeug"]
 TEST = [
     *CHERRYPY,
     *GEVENT,
     *STATS,
     *REDIS,
+    *SOCKS,
+    *FRAMEWORKS,
     # running
     "pytest>=8",
     "pytest-timeout",
@@ -91,9 +96,11 @@ setup(
         "gevent": GEVENT,
         "stats": STATS,
         "redis": REDIS,
+        "socks": SOCKS,
+        "cheroot": CHEROOT,
         "loadtest": LOADTEST,
         "test": TEST,
-        "all": [*CHERRYPY, *GEVENT, *STATS, *REDIS, *LOADTEST],
+        "all": [*CHERRYPY, *CHEROOT, *GEVENT, *STATS, *REDIS, *SOCKS, *LOADTEST],
     },
     zip_safe=False,
 )

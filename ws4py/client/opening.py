@@ -1,0 +1,149 @@
+"""The opening of a client's connection: dialling, the request, the answer, and where that leads."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from ws4py.client.network import Deadline, Network, UnconnectedSocket, read_head
+from ws4py.client.proxy import choose_proxy, connect_through
+from ws4py.client.tls import make_context
+from ws4py.client.url import redirected
+from ws4py.exc import HandshakeError
+from ws4py.handshake import Response
+
+if TYPE_CHECKING:
+    from ws4py.client import WebSocketBaseClient
+
+__all__ = ["DialOptions", "Opening", "offered_protocols"]
+
+logger = logging.getLogger("ws4py")
+
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+# What says where a client is to connect, and what it says there.
+POINTERS: Final = ("scheme", "host", "port", "resource", "unix_socket_path", "extra_headers", "_client_login")
+# What another host than the one that was asked must not learn.
+PRIVATE: Final = frozenset({"authorization", "cookie", "host", "proxy-authorization"})
+
+
+@dataclass(frozen=True)
+class DialOptions:
+    """How a client connects; see the arguments of :class:`~ws4py.client.WebSocketBaseClient`."""
+
+    connect_timeout: float | None
+    handshake_timeout: float | None
+    proxy: str | bool | None
+    max_redirects: int
+
+
+class Opening:
+    """One attempt to open a client's connection.
+
+    :param client: whose attributes say where to, and who makes the request.
+    :param network: to connect with.
+    :param options: how to.
+    :param settings: what was set on the socket before there was one.
+    """
+
+    def __init__(
+        self, client: WebSocketBaseClient, network: Network, options: DialOptions, settings: UnconnectedSocket
+    ) -> None:
+        self._client = client
+        self._network = network
+        self._options = options
+        self._settings = settings
+
+    def open(self) -> tuple[Any, bytes, Response, bytes]:
+        """Connect and send the request, again where redirections lead.
+
+        :returns: the socket, the head of the answer, its meaning, and the bytes that came after it.
+        :raises HandshakeError: if no whole head of an answer came, or a proxy or a redirection does not lead to one.
+        :raises OSError: if the connection, or TLS, failed.
+        """
+        client = self._client
+        asked = {name: getattr(client, name) for name in POINTERS}
+        try:
+            for _ in range(self._options.max_redirects + 1):
+                sock = self._dial()
+                try:
+                    head, response, rest = self._ask(sock)
+                except BaseException:
+                    sock.close()
+                    raise
+                location = response.get_all("location")
+                if response.status not in REDIRECTS or not location or not self._options.max_redirects:
+                    return sock, head, response, rest
+                sock.close()
+                self._follow(location[0])
+            raise HandshakeError(f"Redirected over {self._options.max_redirects} times", response.status)
+        finally:
+            for name, value in asked.items():
+                setattr(client, name, value)
+
+    def _dial(self) -> Any:
+        client, network = self._client, self._network
+        deadline = Deadline(self._timeout(self._options.connect_timeout))
+        prepare = self._settings.apply
+        if client.unix_socket_path is not None:
+            sock = network.connect_unix(client.unix_socket_path, deadline, prepare)
+        else:
+            port = client.port or 0
+            try:
+                proxy = choose_proxy(client.scheme, client.host, port, self._options.proxy)
+            except ValueError as error:
+                raise HandshakeError(f"The proxy can't be used: {error}") from error
+            if proxy is None:
+                sock = network.connect_tcp(client.host, port, deadline, prepare)
+            else:
+                sock = connect_through(network, proxy, client.host, port, deadline, prepare)
+        if not client.scheme.startswith("wss"):
+            return sock
+        try:
+            context = client.ssl_context or make_context(client.ssl_options)
+        except BaseException:
+            sock.close()
+            raise
+        return network.start_tls(sock, context, client.ssl_options.get("server_hostname") or client.host, deadline)
+
+    def _timeout(self, default: float | None) -> float | None:
+        own = self._settings.gettimeout()
+        return default if own is None else own
+
+    def _ask(self, sock: Any) -> tuple[bytes, Response, bytes]:
+        deadline = Deadline(self._timeout(self._options.handshake_timeout))
+        request = self._client.handshake_request
+        try:
+            sock.settimeout(deadline.remaining())
+            sock.sendall(request)
+        except OSError as error:
+            raise HandshakeError(f"The server broke the connection: {error}") from error
+        return read_head(sock, deadline)
+
+    def _follow(self, location: str) -> None:
+        """Let the client's attributes point to where a redirection leads."""
+        client = self._client
+        before = (client.scheme, client.host, client.port)
+        if client.unix_socket_path is not None:
+            if not location.startswith("/") or location.startswith("//"):
+                raise HandshakeError(f"Redirected from a unix socket to {location!r}")
+            client.resource = location.partition("#")[0]
+            return
+        url = redirected(client.scheme, client.host, client.port, client.resource, location)
+        login = client._client_login
+        try:
+            client._point_to(url)
+        except ValueError as error:
+            raise HandshakeError(f"Redirected to {location!r}: {error}") from error
+        if (client.scheme, client.host, client.port) == before:
+            client._client_login = client._client_login or login
+        else:
+            client.extra_headers = [item for item in client.extra_headers if item[0].lower() not in PRIVATE]
+        logger.debug("Redirected to %s port %s", client.host, client.port)
+
+
+def offered_protocols(headers: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the subprotocols that the headers of a request offer."""
+    values = [value for name, value in headers if name.lower() == "sec-websocket-protocol"]
+    return [token.strip() for value in values for token in value.split(",") if token.strip()]
