@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import cherrypy
 from cherrypy import Tool
@@ -34,15 +34,21 @@ from cherrypy.process import plugins
 
 from ws4py import WS_VERSION, handshake
 from ws4py.exc import HandshakeError, ManagerError
+from ws4py.extensions import Extension
+from ws4py.extensions.permessage_deflate import with_compression
 from ws4py.manager import Limits, WebSocketManager
 from ws4py.messaging import Message
 from ws4py.server import takeover
+from ws4py.server.cpstats import WebSocketStatistics
 from ws4py.server.environ import kept_environ
 from ws4py.websocket import WebSocket
 
 __all__ = ["WebSocketPlugin", "WebSocketTool"]
 
 logger = logging.getLogger("ws4py")
+
+_MANAGERS_OWN: Final = frozenset({"max_connections", "max_connections_per_ip", "drain_timeout"})
+"""Limits that no endpoint can have for itself."""
 
 
 class Refusal(cherrypy.HTTPError, HandshakeError):  # type: ignore[misc]
@@ -73,6 +79,7 @@ class WebSocketTool(Tool):  # type: ignore[misc]
         priority = arguments.pop("priority", getattr(self.callable, "priority", self._priority))
         hooks.attach(self._point, self.callable, priority=priority, **arguments)
         hooks.attach("before_finalize", self.complete, priority=priority)
+        hooks.attach("after_error_response", self.complete)
         hooks.attach("on_end_request", self.start_handler, priority=100, failsafe=True)
 
     def upgrade(
@@ -83,6 +90,7 @@ class WebSocketTool(Tool):  # type: ignore[misc]
         handler_cls: Callable[..., WebSocket] = WebSocket,
         heartbeat_freq: float | None = None,
         origins: str | Iterable[str] | None = None,
+        compression: bool | Extension | None = None,
         **limits: Any,
     ) -> None:
         """Check the handshake, and make ``cherrypy.request.ws_handler``.
@@ -94,20 +102,25 @@ class WebSocketTool(Tool):  # type: ignore[misc]
             heartbeat_freq=...).
         :param heartbeat_freq: after how many seconds a Ping is sent; None for the manager's default, 0 for none.
         :param origins: the origins whose pages may connect, ``'*'`` for all; None for the pages of this host.
+        :param compression: True, or a :class:`~ws4py.extensions.permessage_deflate.PerMessageDeflate` of one's own:
+            compress messages for clients that offer it.
         :param limits: of this endpoint's connections, by their names in :class:`ws4py.manager.Limits`.
         :raises cherrypy.HTTPError: that is a :class:`~ws4py.exc.HandshakeError` too, if the handshake is refused: 400,
             403, 405, 426, 429, 503; 501 if the HTTP server is not cheroot.
-        :raises TypeError: if ``handler_cls`` makes no WebSocket, or a limit has an unknown name.
+        :raises TypeError: if ``handler_cls`` makes no WebSocket, or a limit is unknown or the manager's own.
         :raises ValueError: if a limit is out of range.
         """
         request = cherrypy.serving.request
         Limits().but(**limits)
+        if not _MANAGERS_OWN.isdisjoint(limits):
+            names = ", ".join(sorted(_MANAGERS_OWN & limits.keys()))
+            raise TypeError(f"{names} can't be set for an endpoint: give it to WebSocketPlugin")
         try:
             acceptance = handshake.negotiate(
                 request.method,
                 request.headers,
                 protocols=protocols or (),
-                extensions=extensions or (),
+                extensions=with_compression(extensions, compression),
                 origins=origins,
                 versions=version,
                 http_version=tuple(request.protocol),
@@ -117,6 +130,8 @@ class WebSocketTool(Tool):  # type: ignore[misc]
             if connection is None:
                 raise HandshakeError("This server can't hand its sockets over: serve CherryPy with cheroot", 501)
         except HandshakeError as error:
+            if error.status in (500, 501):
+                logger.error("A websocket was refused with %s: %s", error.status, error)
             cherrypy.engine.publish("websocket-refused", error.status)
             raise Refusal(error) from error
         environ = kept_environ(_environ_of(request))
@@ -127,12 +142,13 @@ class WebSocketTool(Tool):  # type: ignore[misc]
         if not isinstance(handler, WebSocket):
             raise TypeError(f"tools.websocket.handler_cls must make a WebSocket, but {handler_cls!r} made {handler!r}")
         handler._limits = limits or None
+        if acceptance.agreement is not None:
+            handler.stream.use(acceptance.agreement.codec())
         request.process_request_body = False
         request.ws_handler = handler
         request.ws_acceptance = acceptance
-        response = cherrypy.serving.response
-        response.stream = True
-        response.status = "101 Switching Protocols"
+        request.ws_refused = False
+        cherrypy.serving.response.status = "101 Switching Protocols"
 
     def _check_admission(self, address: str) -> None:
         """Ask the plugin whether one more websocket is welcome.
@@ -149,11 +165,20 @@ class WebSocketTool(Tool):  # type: ignore[misc]
                 raise refusal
 
     def complete(self) -> None:
-        """Make the response a 101, if it is still to be one: the page handler may have refused."""
+        """Make the response a 101, if it is still to be one: the page handler, or a later hook, may have refused."""
         request, response = cherrypy.serving.request, cherrypy.serving.response
         acceptance = getattr(request, "ws_acceptance", None)
-        if acceptance is None or not str(response.status).startswith("101"):
+        if acceptance is None:
             return
+        if not str(response.status).startswith("101"):
+            for name, value in acceptance.headers:
+                if response.headers.get(name) == value:
+                    del response.headers[name]
+            if not request.ws_refused:
+                request.ws_refused = True
+                cherrypy.engine.publish("websocket-refused", int(str(response.status)[:3]))
+            return
+        response.stream = False  # else CherryPy would send what the page handler has returned
         response.headers.pop("Content-Type", None)
         for name, value in acceptance.headers:
             response.headers[name] = value
@@ -166,7 +191,7 @@ class WebSocketTool(Tool):  # type: ignore[misc]
             return
         del request.ws_handler
         connection = takeover.current_connection()
-        if connection is None or not (cherrypy.serving.response.output_status or b"").startswith(b"101"):
+        if connection is None or not getattr(cherrypy.serving.response, "output_status", b"").startswith(b"101"):
             handler.sock = None  # refused by the page handler, or by an error
             return
         engine, address = cherrypy.engine, (request.remote.ip, request.remote.port)
@@ -183,7 +208,7 @@ class WebSocketPlugin(plugins.SimplePlugin):  # type: ignore[misc]
     """Runs a :class:`~ws4py.manager.WebSocketManager` while the engine runs.
 
     It listens to the bus channels ``handle-websocket`` (websocket, address) and ``websocket-broadcast`` (message,
-    binary).
+    binary). What the manager counts is in ``logging.statistics``: see :mod:`ws4py.server.cpstats`.
 
     :param bus: ``cherrypy.engine``.
     :param manager: a manager of one's own, not started.
@@ -195,6 +220,7 @@ class WebSocketPlugin(plugins.SimplePlugin):  # type: ignore[misc]
         if manager is not None and options:
             raise TypeError("Options are for the plugin's own manager: give them to yours")
         self.manager = manager if manager is not None else WebSocketManager(**options)
+        self._statistics = WebSocketStatistics(self.manager)
 
     @property
     def _channels(self) -> dict[str, Callable[..., Any]]:
@@ -212,6 +238,7 @@ class WebSocketPlugin(plugins.SimplePlugin):  # type: ignore[misc]
             self.manager.start()
         for channel, listener in self._channels.items():
             self.bus.subscribe(channel, listener)
+        self._statistics.publish()
 
     # After the Daemonizer (65) has forked, since threads don't survive that, and before HTTP is served (75).
     start.priority = 72  # type: ignore[attr-defined]
@@ -221,9 +248,16 @@ class WebSocketPlugin(plugins.SimplePlugin):  # type: ignore[misc]
         self.bus.log("Terminating WebSocket processing")
         for channel, listener in self._channels.items():
             self.bus.unsubscribe(channel, listener)
+        self._statistics.withdraw()
         self.cleanup()
 
     stop.priority = 50  # type: ignore[attr-defined]
+
+    def unsubscribe(self) -> None:
+        """Leave the bus, to another plugin perhaps. What runs, runs on until :meth:`stop`."""
+        super().unsubscribe()
+        for channel, listener in self._channels.items():
+            self.bus.unsubscribe(channel, listener)
 
     def cleanup(self) -> None:
         """Close all websockets with 1001, and wait for the end of the manager."""

@@ -9,7 +9,23 @@ from typing import Any, Final
 __all__ = ["kept_environ"]
 
 _SERVERS_OWN: Final = frozenset(
-    {"wsgi.input", "wsgi.file_wrapper", "werkzeug.request", "werkzeug.socket", "gunicorn.socket"}
+    {
+        "wsgi.input",
+        "wsgi.file_wrapper",
+        "wsgi.early_hints",
+        "werkzeug.request",
+        "werkzeug.socket",
+        "gunicorn.socket",
+        "gunicorn.sock",
+        "cherrypy.previous_request",
+        "bottle.app",
+        "bottle.request",
+        "bottle.route",
+        "route.handle",
+        "ws4py.socket",
+        "ws4py.websocket",
+        "ws4py.manager",
+    }
 )
 """These would keep the request's buffers, or the server's connection, alive."""
 

@@ -57,6 +57,11 @@ class _Handover:
         self._rfile = connection.rfile
         self.bytes_read = getattr(connection.rfile, "bytes_read", 0)  # cheroot's statistics ask for it at the end
 
+    @property
+    def closed(self) -> bool:
+        """Asked by a cheroot that can't wait for its workers to end: it shall not touch the connection any more."""
+        return True
+
     def has_data(self) -> bool:
         """Asked by cheroot before it waits for the next request: hand over, and let it ask communicate() at once
         instead.
@@ -78,7 +83,9 @@ class _Handover:
             early = _take_buffered(self._rfile)
             # The files count as users of the socket, and would keep its descriptor open.
             self._rfile.close()
-            connection.wfile.close()
+            if not _close_written(connection.wfile):
+                sock.close()
+                return
             connection.socket = None
             # Caches that make the connection refer to itself: without them it goes as soon as cheroot forgets it.
             for name in ("resolve_peer_creds", "get_peer_creds"):
@@ -91,7 +98,17 @@ class _Handover:
             except Exception:
                 logger.debug("Its socket could not be closed", exc_info=True)
         finally:
-            self._rfile = None
+            del self._rfile, self._receiver  # an idle worker of cheroot remembers its last connection
+
+
+def _close_written(wfile: Any) -> bool:
+    """Close a buffered writer; return False if it has something that can't be written: the client is gone."""
+    try:
+        wfile.close()
+    except Exception as error:  # noqa: BLE001 - pyOpenSSL's errors are no OSErrors
+        logger.debug("The client did not wait for the end of the handshake: %s", error)
+        return False
+    return True
 
 
 def _take_buffered(rfile: Any) -> bytes:

@@ -1,0 +1,267 @@
+"""The handshake as a WSGI application, as far as no server is needed."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ws4py.exc import HandshakeError
+from ws4py.manager import Limits, WebSocketManager
+from ws4py.server.middleware import WebSocketMiddleware
+from ws4py.server.wsgiutils import WebSocketWSGIApplication, refuse
+from ws4py.websocket import EchoWebSocket, WebSocket
+
+ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+
+@pytest.fixture
+def environ() -> Iterator[dict[str, Any]]:
+    """The environ of a good handshake, as a server of ours makes it."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield {
+            "REQUEST_METHOD": "GET",
+            "SCRIPT_NAME": "",
+            "PATH_INFO": "/ws",
+            "SERVER_PROTOCOL": "HTTP/1.1",
+            "REMOTE_ADDR": "127.0.0.1",
+            "HTTP_HOST": "example.org",
+            "HTTP_UPGRADE": "websocket",
+            "HTTP_CONNECTION": "keep-alive, Upgrade",
+            "HTTP_SEC_WEBSOCKET_KEY": "dGhlIHNhbXBsZSBub25jZQ==",
+            "HTTP_SEC_WEBSOCKET_VERSION": "13",
+            "HTTP_COOKIE": "session=1",
+            "wsgi.input": object(),
+            "ws4py.socket": ours,
+        }
+
+
+class Answer:
+    """What an application has said."""
+
+    def __init__(self, application: Any, environ: dict[str, Any]) -> None:
+        self.status = 0
+        self.headers: list[tuple[str, str]] = []
+        result = application(environ, self.start_response)
+        self.body = b"".join(result)
+        self.sized = hasattr(result, "__len__")
+        getattr(result, "close", lambda: None)()
+
+    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        self.status = int(status.split(" ", 1)[0])
+        self.headers = headers
+
+    def get(self, name: str) -> str | None:
+        return dict(self.headers).get(name)
+
+
+def test_accepts(environ: dict[str, Any]) -> None:
+    sock = environ["ws4py.socket"]
+    answer = Answer(WebSocketWSGIApplication(handler_cls=EchoWebSocket), environ)
+    assert (answer.status, answer.get("Sec-WebSocket-Accept"), answer.body) == (101, ACCEPT, b"")
+    assert not answer.sized, "a server would make a Content-Length of it"
+    websocket = environ["ws4py.websocket"]
+    assert isinstance(websocket, EchoWebSocket)
+    assert websocket.sock is sock
+    assert environ["ws4py.socket"] is None
+    assert environ["websocket.version"] == "13"
+    assert websocket.protocols is None
+    assert websocket.environ is not None
+    assert websocket.environ["HTTP_COOKIE"] == "session=1"
+    assert not {"wsgi.input", "ws4py.socket", "ws4py.websocket"} & set(websocket.environ)
+
+
+def test_chooses_one_subprotocol(environ: dict[str, Any]) -> None:
+    environ["HTTP_SEC_WEBSOCKET_PROTOCOL"] = "other, news, chat"
+    answer = Answer(WebSocketWSGIApplication(["chat", "news"], [], WebSocket), environ)
+    assert answer.get("Sec-WebSocket-Protocol") == "news"
+    assert environ["ws4py.websocket"].protocols == ["news"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "text", "status"),
+    [
+        ({"REQUEST_METHOD": "POST"}, "HTTP method must be a GET", 405),
+        ({"HTTP_UPGRADE": None}, "Header HTTP_UPGRADE is not defined", 426),
+        ({"HTTP_UPGRADE": "h2c"}, "Illegal value for header HTTP_UPGRADE: h2c", 426),
+        ({"HTTP_CONNECTION": None}, "Header HTTP_CONNECTION is not defined", 426),
+        ({"HTTP_SEC_WEBSOCKET_VERSION": None}, "Unhandled or missing WebSocket version", 426),
+        ({"HTTP_SEC_WEBSOCKET_KEY": "c2hvcnQ="}, "WebSocket key's length is invalid", 400),
+        ({"HTTP_ORIGIN": "http://evil.example"}, "Origin http://evil.example is not allowed here", 403),
+        ({"SERVER_PROTOCOL": "HTTP/1.0"}, "A websocket needs HTTP/1.1", 400),
+    ],
+)
+def test_raises_or_answers(environ: dict[str, Any], changes: dict[str, Any], text: str, status: int) -> None:
+    environ.update(changes)
+    for name in [name for name, value in environ.items() if value is None]:
+        del environ[name]
+    with pytest.raises(HandshakeError) as caught:
+        Answer(WebSocketWSGIApplication(), environ)
+    assert str(caught.value) == text
+    assert caught.value.status == status
+    assert "ws4py.websocket" not in environ
+    answer = Answer(WebSocketWSGIApplication(answer=True), environ)
+    assert (answer.status, answer.body) == (status, f"{text}\n".encode())
+    assert answer.get("Content-Length") == str(len(answer.body))
+
+
+def test_origins(environ: dict[str, Any]) -> None:
+    environ["HTTP_ORIGIN"] = "http://evil.example"
+    assert Answer(WebSocketWSGIApplication(origins="*"), environ).status == 101
+
+
+def test_without_a_socket(environ: dict[str, Any]) -> None:
+    del environ["ws4py.socket"]
+    answer = Answer(WebSocketWSGIApplication(answer=True), environ)
+    assert answer.status == 501
+    assert b"can't hand a websocket's connection over" in answer.body
+
+
+def test_asks_the_manager(environ: dict[str, Any]) -> None:
+    environ["ws4py.manager"] = manager = WebSocketManager(limits=Limits(max_connections_per_ip=1))
+    application = WebSocketWSGIApplication(answer=True)
+    answer = Answer(application, environ)
+    assert (answer.status, answer.get("Retry-After")) == (503, "10")
+    assert manager.counters.refused == {503: 1}
+    del environ["HTTP_UPGRADE"]
+    assert Answer(application, environ).status == 426
+    assert manager.counters.refused == {503: 1, 426: 1}
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(TypeError, match="no limit named colour"):
+        WebSocketWSGIApplication(colour=1)
+    with pytest.raises(TypeError, match="max_connections can't be set for an endpoint"):
+        WebSocketWSGIApplication(max_connections=1)
+    with pytest.raises(ValueError, match="max_message_size"):
+        WebSocketWSGIApplication(max_message_size=0)
+
+
+def test_options_reach_the_websocket(environ: dict[str, Any]) -> None:
+    Answer(WebSocketWSGIApplication(heartbeat_freq=7.0, max_message_size=9), environ)
+    websocket = environ["ws4py.websocket"]
+    assert (websocket.heartbeat_freq, websocket._limits) == (7.0, {"max_message_size": 9})
+
+
+def test_handler_cls_must_make_a_websocket(environ: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="must make a WebSocket"):
+        Answer(WebSocketWSGIApplication(handler_cls=lambda *_: 1), environ)  # type: ignore[arg-type]
+
+
+def test_make_websocket_may_be_overridden(environ: dict[str, Any]) -> None:
+    class Application(WebSocketWSGIApplication):
+        def make_websocket(self, sock: Any, protocols: Any, extensions: Any, environ: dict[str, Any]) -> WebSocket:
+            environ["app"] = "mine"
+            return super().make_websocket(sock, protocols, extensions, environ)
+
+    Answer(Application(handler_cls=EchoWebSocket), environ)
+    assert environ["ws4py.websocket"].environ["app"] == "mine"
+
+
+def test_refusal_where_the_server_insists_on_its_headers(environ: dict[str, Any]) -> None:
+    said: list[Any] = []
+
+    def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        assert "Upgrade" not in dict(headers), "a hop-by-hop header"
+        said.append((status, exc_info is not None))
+
+    body = refuse(HandshakeError("no", 426, [("Upgrade", "websocket"), ("Connection", "Upgrade")]), start_response)
+    assert (said, list(body)) == ([("426 Upgrade Required", True)], [b"no\n"])
+
+
+# --- the middleware ---------------------------------------------------------------------------------------------------
+
+
+class Pages:
+    """An application with a few answers."""
+
+    def __init__(self) -> None:
+        self.status = "200 OK"
+        self.asked = 0
+        self.closed = 0
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        self.asked += 1
+        if "ws4py.websocket" in environ:
+            environ["ws4py.websocket"].user = "ada"
+        environ["session"] = {"user": "ada"}
+        start_response(self.status, [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("X-Other", "1")])
+        return self
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter((b"one", b"two"))
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_middleware_with_consent(environ: dict[str, Any]) -> None:
+    pages = Pages()
+    answer = Answer(WebSocketMiddleware(pages, {"/ws": EchoWebSocket}), environ)
+    assert (answer.status, answer.body) == (101, b"")
+    assert [value for name, value in answer.headers if name == "Set-Cookie"] == ["a=1", "b=2"]
+    assert answer.get("X-Other") is None
+    websocket = environ["ws4py.websocket"]
+    assert websocket.user == "ada"
+    assert websocket.environ["session"] == {"user": "ada"}
+    assert (pages.asked, pages.closed) == (1, 1)
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "302 Found", "404 Not Found", "500 Internal Server Error"])
+def test_middleware_without_consent(environ: dict[str, Any], status: str) -> None:
+    pages = Pages()
+    pages.status = status
+    answer = Answer(WebSocketMiddleware(pages, {"/ws": EchoWebSocket}), environ)
+    assert (answer.status, answer.body, answer.get("X-Other")) == (int(status[:3]), b"onetwo", "1")
+    assert "ws4py.websocket" not in environ
+    assert pages.closed == 1
+
+
+def test_middleware_does_not_ask_about_bad_handshakes(environ: dict[str, Any]) -> None:
+    pages = Pages()
+    del environ["HTTP_SEC_WEBSOCKET_KEY"]
+    assert Answer(WebSocketMiddleware(pages, {"/ws": EchoWebSocket}), environ).status == 400
+    assert pages.asked == 0
+
+
+def test_middleware_that_does_not_ask(environ: dict[str, Any]) -> None:
+    pages = Pages()
+    assert Answer(WebSocketMiddleware(pages, {"/ws": EchoWebSocket}, ask=False), environ).status == 101
+    assert pages.asked == 0
+
+
+def test_middleware_where_the_application_raises(environ: dict[str, Any]) -> None:
+    made: list[WebSocket] = []
+
+    def fail(environ: dict[str, Any], start_response: Any) -> Any:
+        made.append(environ["ws4py.websocket"])
+        raise RuntimeError("on purpose")
+
+    with pytest.raises(RuntimeError):
+        Answer(WebSocketMiddleware(fail, {"/ws": EchoWebSocket}), environ)
+    assert made[0].sock is None
+
+
+@pytest.mark.parametrize(
+    ("script", "path", "found"),
+    [
+        ("", "/ws", "exact"),
+        ("/app", "/ws", "other"),
+        ("", "/rooms/1", "rooms"),
+        ("", "/rooms/top/1", "top"),
+        ("", "/", None),
+    ],
+)
+def test_middleware_paths(environ: dict[str, Any], script: str, path: str, found: str | None) -> None:
+    kinds = {name: type(name, (EchoWebSocket,), {}) for name in ("exact", "other", "rooms", "top")}
+    websockets: dict[str, Any] = {"/ws": kinds["exact"], "/rooms/*": kinds["rooms"], "/rooms/top/*": kinds["top"]}
+    websockets["/app/ws"] = WebSocketWSGIApplication(handler_cls=kinds["other"])
+    environ |= {"SCRIPT_NAME": script, "PATH_INFO": path}
+    answer = Answer(WebSocketMiddleware(Pages(), websockets), environ)
+    if found is None:
+        assert answer.status == 200
+    else:
+        assert type(environ["ws4py.websocket"]) is kinds[found]
