@@ -700,7 +700,8 @@ def test_all_names_exist() -> None:
 
 
 def test_interim_responses_are_passed_over() -> None:
-    head = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 404 No\r\nA: b\r\n\r\nrest"
+    head = b"HTTP/1.1 100 Continue\r\n\r\n"
+    head += b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 404 No\r\nA: b\r\n\r\nrest"
     parsed = parse_response(head)
     assert parsed is not None
     assert (parsed[0].status, parsed[0].headers, parsed[1]) == (404, (("a", "b"),), b"rest")

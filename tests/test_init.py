@@ -19,7 +19,7 @@ import ws4py
 from ws4py import configure_logger, format_addresses
 
 PACKAGE = Path(ws4py.__file__).parent
-BELOW_THE_IO_LINE = ["exc", "framing", "messaging", "streaming", "handshake"]
+BELOW_THE_IO_LINE = ["exc", "extensions", "extensions.header", "framing", "messaging", "streaming", "handshake"]
 INPUT_AND_OUTPUT = {
     "asyncio",
     "gevent",
@@ -71,7 +71,9 @@ def imported_by(module: str) -> list[str]:
 
 def import_statements(module: str) -> Iterator[str]:
     """Yield the name of each module that the source of ``module`` imports, wherever in it that is."""
-    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text("utf-8"))):
+    path = PACKAGE.joinpath(*module.split("."))
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -104,13 +106,16 @@ def test_below_the_io_line_nothing_reads_waits_or_takes_the_time(module: str) ->
         ("exc", set()),
         ("framing", {"exc"}),
         ("messaging", {"exc", "framing"}),
-        ("handshake", {"exc"}),
-        ("streaming", {"exc", "framing", "messaging"}),
+        ("extensions", set()),
+        ("extensions.header", {"extensions"}),
+        ("extensions.permessage_deflate", {"exc", "extensions", "framing"}),
+        ("handshake", {"exc", "extensions"}),
+        ("streaming", {"exc", "extensions", "framing", "messaging"}),
     ],
 )
 def test_imports_point_only_downward(module: str, allowed: set[str]) -> None:
     ours = {name.split(".")[1] for name in import_statements(module) if name.startswith("ws4py.")}
-    assert {name for name in ours if (PACKAGE / f"{name}.py").exists()} == allowed
+    assert {name for name in ours if (PACKAGE / f"{name}.py").exists() or (PACKAGE / name).is_dir()} == allowed
 
 
 # --- configure_logger -----------------------------------------------------------------------------------------------

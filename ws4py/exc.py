@@ -46,7 +46,7 @@ class TextFrameEncodingException(WebSocketException, ValueError):
 
 
 class InvalidBytesError(WebSocketException):
-    """Bytes that can't be read as what they should be; kept for programs written for 0.6."""
+    """Bytes that can't be read as what they should be, such as a compressed message: the connection fails with 1007."""
 
 
 class InvalidCloseCode(ProtocolException, ValueError):

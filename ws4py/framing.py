@@ -90,6 +90,14 @@ _LONG_PAYLOAD: Final = 2048
 _TRANSLATIONS: Final = tuple(_mask_short(bytes(range(256)), bytes((byte,)) * 4) for byte in range(256))
 
 
+def payload_size(frame: bytes) -> int:
+    """Return how many bytes of payload a whole frame has."""
+    size = frame[1] & 0x7F
+    if size < 126:
+        return size
+    return len(frame) - (4 if size == 126 else 10) - (4 if frame[1] & 0x80 else 0)
+
+
 def build_frame(first: int, payload: bytes, key: bytes | None = None) -> bytes:
     """Return the bytes of one frame.
 
@@ -128,6 +136,7 @@ class FrameParser:
 
     __slots__ = (
         "_expected_mask_bit",
+        "_extra",
         "_fin",
         "_first_bytes",
         "_fragments",
@@ -149,6 +158,7 @@ class FrameParser:
         self.max_message_size = max_message_size
         self.max_fragments = max_fragments
         self._first_bytes = _PLAIN_FIRST_BYTES
+        self._extra = 0  # what the current message may have on the wire beyond the limit
         self._head = b""  # what has come of a header, or of a control frame
         self._remaining = 0  # payload bytes of the current data frame still to come
         self._key: bytes | None = None  # its masking key, turned to where the payload goes on
@@ -166,7 +176,12 @@ class FrameParser:
         self._expected_mask_bit = 0x80 if expected else 0
 
     def allow_rsv1(self) -> None:
-        """Let the first frame of a data message have RSV1 set: an extension gives it a meaning."""
+        """Let the first frame of a data message have RSV1 set: an extension gives it a meaning.
+
+        Such a message may be somewhat larger on the wire than ``max_message_size``, since what can't be compressed gets
+        longer by it: by a quarter and 1 KiB, which leaves room for any compressor's ways. To limit what it decodes to
+        is the extension's business.
+        """
         self._first_bytes = _RSV1_FIRST_BYTES
 
     def feed(self, data: bytes, frames: list[tuple[int, bytes]]) -> None:
@@ -225,17 +240,19 @@ class FrameParser:
 
     def _enter(self, first: int, size: int) -> None:
         """Apply the rules about a data frame's place in its message, and the limits of the message."""
+        limit = self.max_message_size
         if first & 0x0F:
             if self._fragments:
                 raise ProtocolException("A new message began before the last one had ended")
             fragments = 1
+            self._extra = (limit >> 2) + 1024 if first & RSV1 and limit is not None else 0
         else:
             if not self._fragments:
                 raise ProtocolException("There is no message to continue")
             fragments = self._fragments + 1
             size += self._size
-        if self.max_message_size is not None and size > self.max_message_size:
-            raise MessageTooBigException(f"A message of over {self.max_message_size} bytes")
+        if limit is not None and size > limit + self._extra:
+            raise MessageTooBigException(f"A message of over {limit} bytes")
         if first & FIN:
             self._fragments = self._size = 0
         else:

@@ -19,6 +19,8 @@ from urllib.parse import quote, urlsplit
 
 from ws4py import WS_KEY, WS_VERSION
 from ws4py.exc import HandshakeError
+from ws4py.extensions import Agreement, Extension, Parameters
+from ws4py.extensions.header import format_extension, parse_extensions
 
 __all__ = [
     "Acceptance",
@@ -28,6 +30,7 @@ __all__ = [
     "check_response",
     "generate_key",
     "negotiate",
+    "offer_extensions",
     "parse_response",
 ]
 
@@ -47,11 +50,14 @@ class Acceptance:
     :ivar headers: of the 101 response, (name, value) each, complete but for what the HTTP server adds.
     :ivar protocol: the one subprotocol chosen, or None.
     :ivar extensions: the extensions accepted, by name.
+    :ivar agreement: what came of the one among them that changes messages: its codec is for the stream. None if there
+        is none.
     """
 
     headers: tuple[tuple[str, str], ...]
     protocol: str | None
     extensions: tuple[str, ...]
+    agreement: Agreement | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ def negotiate(
     headers: Mapping[str, str],
     *,
     protocols: Sequence[str] = (),
-    extensions: Sequence[str] = (),
+    extensions: Sequence[str | Extension] = (),
     origins: Iterable[str] | None = None,
     versions: Sequence[int] = WS_VERSION,
     http_version: tuple[int, int] = (1, 1),
@@ -107,7 +113,9 @@ def negotiate(
         joined by commas.
     :param protocols: the subprotocols that this endpoint speaks, the best first. The client's first wish among them is
         granted.
-    :param extensions: the names of those that this endpoint knows.
+    :param extensions: those that this endpoint speaks: objects, and the names of those that it leaves to the
+        application, which are granted if they are offered without parameters. Of the offers for objects the first that
+        is acceptable is granted; none after it, since a message can have the mark of one extension only.
     :param origins: which pages may connect: origins such as ``https://example.org``, ``"*"`` for all. None stands for
         the pages of this host. A request without Origin does not come from a page, and passes.
     :param versions: the protocol versions spoken.
@@ -150,12 +158,45 @@ def negotiate(
     protocol = next((name for name in offered if name in _names(protocols)), None)
     if protocol is not None:
         answer.append(("Sec-WebSocket-Protocol", protocol))
-    accepted = tuple(
-        name for name in _tokens(headers.get("Sec-WebSocket-Extensions") or "") if name in _names(extensions)
-    )
-    if accepted:
-        answer.append(("Sec-WebSocket-Extensions", ", ".join(accepted)))
-    return Acceptance(tuple(answer), protocol, accepted)
+    granted, agreement = _choose_extensions(headers.get("Sec-WebSocket-Extensions") or "", extensions)
+    if granted:
+        elements = [format_extension(name, parameters) for name, parameters in granted]
+        answer.append(("Sec-WebSocket-Extensions", ", ".join(elements)))
+    return Acceptance(tuple(answer), protocol, tuple(name for name, _ in granted), agreement)
+
+
+def _choose_extensions(
+    value: str, extensions: Sequence[str | Extension]
+) -> tuple[list[tuple[str, Parameters]], Agreement | None]:
+    """Answer the client's offers in their order, the first of each being the one it likes best (section 9.1)."""
+    granted: list[tuple[str, Parameters]] = []
+    agreement: Agreement | None = None
+    if not value:
+        return granted, agreement
+    names, objects = _sort_extensions(extensions)
+    try:
+        offers = parse_extensions(value)
+    except ValueError as error:
+        raise HandshakeError(str(error)) from None
+    for name, parameters in offers:
+        extension = objects.get(name)
+        if extension is None:
+            if name in names and not parameters:
+                granted.append((name, ()))
+        elif agreement is None:
+            chosen = extension.accept(parameters)
+            if chosen is not None:
+                granted.append((name, chosen[0]))
+                agreement = chosen[1]
+    return granted, agreement
+
+
+def _sort_extensions(extensions: Sequence[str | Extension]) -> tuple[list[str], dict[str, Extension]]:
+    """Return the extensions that are mere names, and the others by their names."""
+    if isinstance(extensions, str):
+        return _tokens(extensions), {}
+    names = [item for item in extensions if isinstance(item, str)]
+    return names, {item.name: item for item in extensions if not isinstance(item, str)}
 
 
 def _check_key(key: str) -> None:
@@ -260,12 +301,12 @@ def _parse_head(head: str) -> Response:
 
 
 def check_response(
-    response: Response, key: str, *, protocols: Sequence[str] = (), extensions: Sequence[str] = ()
+    response: Response, key: str, *, protocols: Sequence[str] = (), extensions: Sequence[str | Extension] = ()
 ) -> Acceptance:
     """Check a server's answer to the request that had ``key`` (section 4.1).
 
     :param protocols: the subprotocols that were offered.
-    :param extensions: the extensions that were offered, by name.
+    :param extensions: the extensions that were offered: objects, whose ``offers`` were, or names.
     :raises HandshakeError: if the websocket was refused, with the ``status`` that came, or the answer breaks a rule.
     """
     if response.status != 101:
@@ -283,8 +324,39 @@ def check_response(
     chosen = response.get_all("sec-websocket-protocol")
     if len(chosen) > 1 or not set(chosen) <= set(_names(protocols)):
         raise HandshakeError(f"The server chose a subprotocol that was not offered: {', '.join(chosen)}", 101)
-    granted = [token for value in response.get_all("sec-websocket-extensions") for token in _tokens(value)]
-    for extension in granted:
-        if extension.partition(";")[0].strip() not in _names(extensions):
-            raise HandshakeError(f"The server chose an extension that was not offered: {extension}", 101)
-    return Acceptance(response.headers, chosen[0] if chosen else None, tuple(granted))
+    granted = ", ".join(response.get_all("sec-websocket-extensions"))
+    agreement = _check_extensions(granted, extensions)
+    return Acceptance(response.headers, chosen[0] if chosen else None, tuple(_tokens(granted)), agreement)
+
+
+def _check_extensions(granted: str, extensions: Sequence[str | Extension]) -> Agreement | None:
+    """Return what a server's answer about extensions comes to.
+
+    :raises HandshakeError: if it is malformed, or has what was not offered (section 4.1) or can't be used.
+    """
+    names, objects = _sort_extensions(extensions)
+    agreement: Agreement | None = None
+    try:
+        answers = parse_extensions(granted)
+    except ValueError as error:
+        raise HandshakeError(f"The server's choice of extensions can't be read: {error}", 101) from None
+    for name, parameters in answers:
+        extension = objects.get(name)
+        if extension is None:
+            if name not in names:
+                raise HandshakeError(f"The server chose an extension that was not offered: {name}", 101)
+        elif agreement is not None:
+            raise HandshakeError(f"The server chose one extension too many: {name}", 101)
+        else:
+            try:
+                agreement = extension.check(parameters)
+            except ValueError as error:
+                raise HandshakeError(f"The server chose the extension {name} wrongly: {error}", 101) from error
+    return agreement
+
+
+def offer_extensions(extensions: Sequence[str | Extension]) -> str:
+    """Return the value of a client's header Sec-WebSocket-Extensions for ``extensions``, empty if there is none."""
+    names, objects = _sort_extensions(extensions)
+    offers = [format_extension(item.name, offer) for item in objects.values() for offer in item.offers()]
+    return ", ".join([*offers, *names])

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import codecs
 import os
+from collections.abc import Callable
 from typing import Final
 
 from ws4py.exc import (
+    InvalidBytesError,
     MessageTooBigException,
     ProtocolException,
     TextFrameEncodingException,
     UnsupportedFrameTypeException,
     WebSocketException,
 )
+from ws4py.extensions import Codec
 from ws4py.framing import (
     FIN,
     OPCODE_BINARY,
@@ -26,6 +29,7 @@ from ws4py.framing import (
     OPCODE_PING,
     OPCODE_PONG,
     OPCODE_TEXT,
+    RSV1,
     FrameParser,
     build_frame,
 )
@@ -49,6 +53,9 @@ _CLOSE_CODES: Final[dict[type[WebSocketException], CloseCode]] = {
     ProtocolException: CloseCode.PROTOCOL_ERROR,
     UnsupportedFrameTypeException: CloseCode.PROTOCOL_ERROR,
     TextFrameEncodingException: CloseCode.INVALID_PAYLOAD,
+    # RFC 7692 names no code. The frames keep to the rules; it is the data that is not what RSV1 says it is, and "data
+    # within a message that was not consistent with the type of the message" is 1007 (RFC 6455, section 7.4.1).
+    InvalidBytesError: CloseCode.INVALID_PAYLOAD,
     MessageTooBigException: CloseCode.MESSAGE_TOO_BIG,
 }
 """With which code a connection fails, by the exception that was met while reading."""
@@ -105,7 +112,20 @@ class Stream:
     :param max_fragments: frames of one message, likewise.
     """
 
-    __slots__ = ("_buffer", "_opcode", "_parser", "_validator", "always_mask", "closing", "error")
+    __slots__ = (
+        "_buffer",
+        "_decoding",
+        "_opcode",
+        "_parser",
+        "_validator",
+        "always_mask",
+        "closing",
+        "codec",
+        "decoded_from",
+        "decoded_to",
+        "ended",
+        "error",
+    )
 
     def __init__(
         self,
@@ -119,9 +139,18 @@ class Stream:
         """The Close that the peer sent; its code is 1005 if it had none."""
         self.error: CloseControlMessage | None = None
         """The Close to send because of what the peer did."""
+        self.ended = False
+        """Whether nothing more is read: either of these two is there."""
+        self.codec: Codec | None = None
+        """What the extension that was agreed on does to messages; see :meth:`use`."""
+        self.decoded_from = 0
+        """How many bytes of payload a codec has decoded."""
+        self.decoded_to = 0
+        """How many it made of them."""
         self._parser = FrameParser(expect_masking, max_message_size, max_fragments)
         self._opcode = 0  # of the message whose fragments are being collected
-        self._buffer: bytearray | None = None  # those fragments
+        self._buffer: bytearray | None = None  # those fragments, decoded
+        self._decoding = False  # whether they go through the codec
         self._validator: Utf8Validator | None = None
 
     @property
@@ -132,6 +161,11 @@ class Stream:
     @expect_masking.setter
     def expect_masking(self, expected: bool) -> None:
         self._parser.expect_masking = expected
+
+    def use(self, codec: Codec) -> None:
+        """Let a codec have the messages from now on: before the first of them."""
+        self.codec = codec
+        self._parser.allow_rsv1()
 
     def limit(self, max_message_size: int | None, max_fragments: int | None) -> None:
         """Set the limits of a message. They are applied to each frame's header from now on."""
@@ -145,7 +179,7 @@ class Stream:
         Close or an error the bytes are ignored.
         """
         messages: list[Message] = []
-        if self.closing is not None or self.error is not None:
+        if self.ended:
             return messages
         frames: list[tuple[int, bytes]] = []
         failure: WebSocketException | None = None
@@ -153,7 +187,7 @@ class Stream:
         try:
             self._parser.feed(data, frames)
         except WebSocketException as error:
-            failure = error
+            failure = error.with_traceback(None)  # which would refer to this frame, and so to itself
         try:
             for first, payload in frames:
                 if first == FIN | OPCODE_TEXT:
@@ -174,9 +208,10 @@ class Stream:
                 else:
                     self._receive_fragment(first, payload, messages)
         except WebSocketException as error:
-            failure = error
+            failure = error.with_traceback(None)
         if failure is not None:
             self.error = CloseControlMessage(_CLOSE_CODES[type(failure)], str(failure))
+            self.ended = True
             self._buffer = self._validator = None
         return messages
 
@@ -186,6 +221,7 @@ class Stream:
         if opcode == OPCODE_PONG:
             return PongControlMessage(payload)
         self.closing = _parse_close(payload)
+        self.ended = True
         self._buffer = self._validator = None
         return self.closing
 
@@ -196,24 +232,76 @@ class Stream:
             self._opcode = opcode
             self._buffer = bytearray()
             self._validator = Utf8Validator() if opcode == OPCODE_TEXT else None
+            self._decoding = first & RSV1 != 0
         buffer = self._buffer
         assert buffer is not None, "the parser lets no continuation pass that continues nothing"
-        buffer += payload
         last = first & FIN
-        if self._validator is not None:
-            valid, whole, _, _ = self._validator.validate(payload)
-            if not valid or (last and not whole):
-                raise TextFrameEncodingException("A text message must be UTF-8")
+        whole = self._decode(buffer, payload, last != 0) if self._decoding else self._collect(buffer, payload)
         if last:
+            if not whole:
+                raise TextFrameEncodingException("A text message must be UTF-8")
             messages.append(TextMessage(buffer) if self._opcode == OPCODE_TEXT else BinaryMessage(buffer))
             self._buffer = self._validator = None
 
+    def _collect(self, buffer: bytearray, payload: bytes) -> bool:
+        """Add to a message; tell whether a text could end here."""
+        buffer += payload
+        if self._validator is None:
+            return True
+        valid, whole, _, _ = self._validator.validate(payload)
+        if not valid:
+            raise TextFrameEncodingException("A text message must be UTF-8")
+        return whole
+
+    def _decode(self, buffer: bytearray, payload: bytes, last: bool) -> bool:
+        """Add to a message what a codec makes of a payload; nothing beyond the limit is ever collected."""
+        codec, limit = self.codec, self._parser.max_message_size
+        assert codec is not None, "the parser lets no RSV1 pass without one"
+        whole = True
+        self.decoded_from += len(payload)
+        for piece in codec.decode(payload, last, None if limit is None else limit - len(buffer)):
+            if limit is not None and len(buffer) + len(piece) > limit:
+                self._collect(buffer, piece[: limit - len(buffer)])  # it may be no UTF-8 before it is too big
+                raise MessageTooBigException(f"A message of over {limit} bytes when it is decoded")
+            self.decoded_to += len(piece)
+            whole = self._collect(buffer, piece)
+        return self._collect(buffer, b"") if last else whole
+
     def encode(self, first: int, payload: bytes) -> bytes:
-        """Return one frame, masked with a fresh random key if this side masks.
+        """Return one frame, masked with a fresh random key if this side masks. No codec sees it.
 
         :param first: the frame's first byte: FIN and the opcode.
         """
         return build_frame(first, payload, os.urandom(4) if self.always_mask else None)
+
+    def encode_message(self, opcode: int, payload: bytes) -> bytes:
+        """Return a whole message as one frame, encoded by the codec if there is one that wants it.
+
+        See :attr:`ws4py.extensions.Codec.ordered` for who may call.
+        """
+        first = FIN | opcode
+        codec = self.codec
+        if codec is not None and codec.wants(payload):
+            reserved, payload = codec.encode(payload)
+            first |= reserved
+        return build_frame(first, payload, os.urandom(4) if self.always_mask else None)
+
+    def begin_fragments(self) -> Callable[[int, bytes], bytes]:
+        """Begin a message that is sent in fragments.
+
+        :returns: :meth:`encode`, or a function like it that has the codec encode them: for the frames of this message
+            in their order.
+        """
+        if self.codec is None:
+            return self.encode
+        encode = self.codec.encode_parts()
+
+        def encode_fragment(first: int, payload: bytes) -> bytes:
+            if first & 0x0F:
+                first |= RSV1
+            return self.encode(first, encode(payload, first & FIN != 0))
+
+        return encode_fragment
 
     def text_message(self, text: str | bytes | bytearray) -> TextMessage:
         """Return a text message to send."""

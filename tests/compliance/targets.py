@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from .autobahn import Report, Verdict, run_against_client, run_against_server
-from .cases import CORE, INFORMATIONAL, LIMITS
+from .cases import COMPRESSION, CORE, INFORMATIONAL, LIMITS
 
 _HERE: Final = "tests.compliance"
 
@@ -33,8 +33,8 @@ class Target:
 
 
 TARGETS: Final = (
-    # a target a line; COMPRESSION is to be added where permessage-deflate can be switched on
-    Target("cherrypy", run_against_server, ("servers.cherrypy_echo",), CORE + LIMITS),
+    # a target a line
+    Target("cherrypy", run_against_server, ("servers.cherrypy_echo",), CORE + LIMITS + COMPRESSION),
 )
 
 _CONTROL: Final = tuple(case for case in CORE if case.startswith(("1.", "6.")))

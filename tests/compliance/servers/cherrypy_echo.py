@@ -39,7 +39,12 @@ def main() -> None:
     settings = {"tools.websocket.on": True, "tools.websocket.handler_cls": EchoWebSocket}
     # The suite runs against ws4py 0.6 too, to compare: that has no limits, and refuses the names.
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters_of(WebSocketTool.upgrade)):
+        from ws4py.extensions.permessage_deflate import PerMessageDeflate
+
+        # With context takeover unless the suite asks for none, and for messages of every size.
+        compression = PerMessageDeflate(False, False, threshold=0)
         settings |= {f"tools.websocket.{name}": value for name, value in LIMITS.items()}
+        settings["tools.websocket.compression"] = compression
     cherrypy.quickstart(Root(), "/", config={"/ws": settings})
 
 
