@@ -39,7 +39,7 @@ class BatchIO:
             try:
                 results.append(transport.receive_into(buffer, view))
             except OSError as error:
-                results.append(error)
+                results.append(error.with_traceback(None))  # which would refer to the results
         return results
 
     def send(self, jobs: Sequence[tuple[Transport, bytes | memoryview]]) -> list[Sent]:
@@ -49,5 +49,5 @@ class BatchIO:
             try:
                 results.append(transport.send(data))
             except OSError as error:
-                results.append(error)
+                results.append(error.with_traceback(None))
         return results

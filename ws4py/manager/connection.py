@@ -15,7 +15,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ws4py.exc import ConnectionClosed, SlowConsumer, WebSocketException
-from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_CONTINUATION
+from ws4py.framing import (
+    FIN,
+    OPCODE_BINARY,
+    OPCODE_CONTINUATION,
+    OPCODE_PING,
+    OPCODE_PONG,
+    OPCODE_TEXT,
+    RSV1,
+    payload_size,
+)
 from ws4py.manager.limits import Limits, OverflowPolicy
 from ws4py.manager.statistics import WorkerCounters
 from ws4py.manager.transport import Transport
@@ -77,7 +86,9 @@ class Connection:
     __slots__ = (
         "_close_message",
         "_deferred",
+        "_deferred_size",
         "_dirty",
+        "_encoding",
         "_failed",
         "_fragmenting",
         "_given_up",
@@ -93,29 +104,43 @@ class Connection:
         "_scheduled",
         "_sending",
         "_writing",
+        "active_at",
         "address",
+        "binaries_sent",
+        "binary_bytes_sent",
         "bytes_received",
         "bytes_sent",
+        "closes_sent",
         "deadline",
+        "encoded_from",
+        "encoded_to",
         "fd",
         "finished",
         "finishing",
+        "id",
         "interest",
         "limits",
         "messages_received",
-        "messages_sent",
         "opened_at",
+        "parts_opcode",
+        "path",
         "phase",
         "ping_payload",
         "ping_sent_at",
+        "pings_sent",
+        "pongs_sent",
         "queued_at",
         "rate_count",
         "rate_window",
+        "remote",
         "round_trip",
         "starved",
         "stream",
+        "text_bytes_sent",
+        "texts_sent",
         "timer_slot",
         "transport",
+        "unsettled",
         "websocket",
     )
 
@@ -134,6 +159,7 @@ class Connection:
         self._inbox_size = 0
         self._scheduled = False  # on the run queue, or in a turn
         self.starved = False  # reading has stopped because the inbox is full
+        self.unsettled = False  # the manager is to see to more than the outbox when something was written
         self._failed = False  # a handler raised, or the application gave the connection up: messages are passed over
         self.finishing = False  # closed() is due or running
         self.finished = False  # closed() has returned
@@ -147,10 +173,15 @@ class Connection:
         self._sending = SENDING
         self._fragmenting = False  # a generator is being sent
         self._deferred: list[Frame] | None = None  # whole messages that wait for the generator's end
-        self._latest: bytes | None = None  # the newest broadcast that found no room
-        self._given_up = False  # what waited was thrown away for a last Close
+        self._deferred_size = 0  # of the outbox's size, their part
+        self._latest: tuple[bytes, int | None] | None = None  # the newest broadcast that found no room, and its size
+        self._given_up = False  # what waited was thrown away for a last Close while some of it was being written
         self._room: threading.Condition | None = None  # where senders wait for room
         self._close_message: CloseControlMessage | None = None
+        # Held while a message is encoded and put into the outbox, if the order of the two must be the same: never over
+        # a wait, and never needed for a control frame.
+        codec = self.stream.codec
+        self._encoding: Any = self._make_lock() if codec is not None and codec.ordered else None
         # What belongs to the manager's thread alone.
         self.phase = Phase.NEW
         self.interest = 0
@@ -165,7 +196,22 @@ class Connection:
         self.opened_at = 0.0
         self.messages_received = 0
         self.bytes_received = 0
-        self.messages_sent = 0  # guarded by the lock
+        self.active_at = 0.0  # when a message last came or went
+        # Who it is, for statistics and logs.
+        self.id = 0
+        self.remote = ""
+        self.path = ""
+        # What was put into the outbox; guarded by the lock. Sizes are those of payloads before any codec.
+        self.texts_sent = 0
+        self.text_bytes_sent = 0
+        self.binaries_sent = 0
+        self.binary_bytes_sent = 0
+        self.parts_opcode = 0  # of the message that a generator makes
+        self.pings_sent = 0
+        self.pongs_sent = 0
+        self.closes_sent = 0
+        self.encoded_from = 0  # bytes of payload that a codec has encoded,
+        self.encoded_to = 0  # and what it made of them
         self.bytes_sent = 0
 
     # --- sending: any thread ------------------------------------------------------------------------------------------
@@ -176,7 +222,36 @@ class Connection:
         :raises ConnectionClosed: if the connection is closing or closed.
         :raises SlowConsumer: if there was no room in time; the connection is then given up.
         """
-        self._put(self.stream.encode(FIN | opcode, payload), True)
+        if self._encoding is not None:
+            self._put_in_order(opcode, payload)
+            return
+        frame = self.stream.encode_message(opcode, payload)
+        with self._lock:
+            # The usual case of _put() and _append(), without their calls: nearly every message takes this way.
+            usual = (
+                self._sending == SENDING and self._outbox_size < self.limits.max_outbox_size and not self._fragmenting
+            )
+            if usual:
+                if self._outbox is None:
+                    self._outbox = [frame]
+                else:
+                    self._outbox.append(frame)
+                self._outbox_size += len(frame)
+                if opcode == OPCODE_TEXT:
+                    self.texts_sent += 1
+                    self.text_bytes_sent += len(payload)
+                else:
+                    self.binaries_sent += 1
+                    self.binary_bytes_sent += len(payload)
+                if frame[0] & RSV1:
+                    self._count_encoded(frame, len(payload))
+                if self._dirty:
+                    return
+                self._dirty = True
+        if usual:
+            self._manager.attend(self)
+        else:
+            self._put(frame, True, size=len(payload))
 
     def send_fragments(self, opcode: int, parts: Iterator[bytes]) -> None:
         """Send a message whose parts are made while it is sent. Other messages wait for its end; control frames don't.
@@ -187,18 +262,20 @@ class Connection:
         """
         self._begin_fragments()
         try:
-            frame = self.stream.encode
+            frame = self.stream.begin_fragments()
+            if self._encoding is not None:
+                with self._encoding:
+                    pass  # from here on others leave the codec alone: see _put_in_order
+            self.parts_opcode = opcode
             first, last = opcode, next(parts, b"")
             for part in parts:
-                self._put(frame(first, last), False, own=True)
+                self._put(frame(first, last), False, own=True, size=len(last))
                 first, last = OPCODE_CONTINUATION, part
-            self._put(frame(FIN | first, last), True, own=True)
-        except ConnectionClosed:
-            raise
+            self._put(frame(FIN | first, last), True, own=True, size=len(last))
         except BaseException:
-            with self._lock:
-                self._deferred = None  # there is no place for them behind half a message
             self.close(CloseControlMessage(CloseCode.INTERNAL_ERROR))
+            with self._lock:
+                self._drop_deferred()  # there is no place for them behind half a message
             raise
         finally:
             self._end_fragments()
@@ -207,42 +284,107 @@ class Connection:
         """Send a Ping or a Pong for the application; it may overtake messages. Waits like :meth:`send_message`."""
         self._put(frame, False, own=True)
 
-    def _put(self, frame: bytes, whole: bool, own: bool = False) -> None:
+    def _put(self, frame: bytes, whole: bool, own: bool = False, size: int | None = None) -> None:
         """Append a frame to the outbox.
 
         :param whole: it is, or it ends, a message, and is counted as one.
         :param own: it may go between the fragments of a message that is being sent.
+        :param size: of its payload before a codec had it; None if none did.
         """
         with self._lock:
             if self._sending != SENDING and not (own and self._may_finish_fragments()):
                 raise ConnectionClosed("Cannot send on a terminated websocket")
-            if self._outbox_size < self.limits.max_outbox_size:
-                dirty = self._append(frame, whole, own)
+            if self._has_room(own):
+                dirty = self._append(frame, whole, own, size)
             else:
-                dirty = self._append_when_there_is_room(frame, whole, own)
+                dirty = self._append_when_there_is_room(frame, whole, own, size)
         if dirty:
             self._manager.attend(self)
 
-    def _append(self, frame: bytes, whole: bool, own: bool) -> bool:
+    def _put_in_order(self, opcode: int, payload: bytes) -> None:
+        """Encode a message that must be encoded in the order of the wire, and append it to the outbox.
+
+        So there must be room before it is encoded, and nothing may come between. While a generator is being sent the
+        codec is the generator's: other messages wait for its end, not encoded.
+        """
+        with self._lock:
+            if self._sending != SENDING:
+                raise ConnectionClosed("Cannot send on a terminated websocket")
+            if not self._has_room(False):
+                self._wait_for_room(False)
+        with self._encoding:
+            own = not self._fragmenting
+            stream = self.stream
+            frame = stream.encode_message(opcode, payload) if own else stream.encode(FIN | opcode, payload)
+            with self._lock:
+                if self._sending != SENDING and not (own and self._may_finish_fragments()):
+                    raise ConnectionClosed("Cannot send on a terminated websocket")
+                dirty = self._append(frame, True, own, len(payload))
+        if dirty:
+            self._manager.attend(self)
+
+    def _has_room(self, own: bool) -> bool:
+        """Tell whether the outbox may grow. What waits for a generator's end is not in that generator's way.
+
+        The lock is held.
+        """
+        size = self._outbox_size
+        limit = self.limits.max_outbox_size
+        return size < limit or (own and size - self._deferred_size < limit)
+
+    def _append(self, frame: bytes, whole: bool, own: bool, size: int | None = None) -> bool:
         """Append, and tell whether the manager has to be told. The lock is held."""
         if self._fragmenting and not own:
             if self._deferred is None:
                 self._deferred = []
             self._deferred.append(frame)
+            self._deferred_size += len(frame)
         elif self._outbox is None:
             self._outbox = [frame]
         else:
             self._outbox.append(frame)
         self._outbox_size += len(frame)
-        if whole:
-            self.messages_sent += 1
+        self._count_sent(frame, whole, payload_size(frame) if size is None else size)
         if self._dirty:
             return False
         self._dirty = True
         return True
 
-    def _append_when_there_is_room(self, frame: bytes, whole: bool, own: bool) -> bool:
+    def _count_sent(self, frame: bytes, whole: bool, size: int) -> None:
+        """Count what was put into the outbox. The lock is held."""
+        opcode = frame[0] & 0x0F or self.parts_opcode
+        if opcode == OPCODE_TEXT:
+            self.texts_sent += whole
+            self.text_bytes_sent += size
+        elif opcode == OPCODE_BINARY:
+            self.binaries_sent += whole
+            self.binary_bytes_sent += size
+        elif opcode == OPCODE_PING:
+            self.pings_sent += 1
+        elif opcode == OPCODE_PONG:
+            self.pongs_sent += 1
+        else:
+            self.closes_sent = 1
+        if frame[0] & RSV1:
+            self._count_encoded(frame, size)
+
+    def _count_encoded(self, frame: bytes, size: int) -> None:
+        """Count what a codec did to a payload of ``size`` bytes. The lock is held."""
+        self.encoded_from += size
+        self.encoded_to += payload_size(frame)
+
+    @property
+    def messages_sent(self) -> int:
+        """How many data messages were put into the outbox."""
+        return self.texts_sent + self.binaries_sent
+
+    def _append_when_there_is_room(self, frame: bytes, whole: bool, own: bool, size: int | None) -> bool:
         """Wait for room, then append. The lock is held, but not while it waits."""
+        self._wait_for_room(own)
+        return self._append(frame, whole, own, size)
+
+    def _wait_for_room(self, own: bool) -> None:
+        """Wait for room. The lock is held, but not while it waits."""
         deadline = time.monotonic() + self.limits.send_timeout
         self._manager.count_limit("outbox")
         if self._manager.in_own_thread():
@@ -254,10 +396,10 @@ class Connection:
         else:
             room = self._room = self._room or self._make_room()
             roomy = room.wait_for(
-                lambda: self._outbox_size < self.limits.max_outbox_size or self._sending == SENDING_ENDED,
+                lambda: self._has_room(own) or self._sending == SENDING_ENDED,
                 max(0.0, deadline - time.monotonic()),
             )
-        if self._sending == SENDING_ENDED:
+        if self._sending != SENDING and not (own and self._may_finish_fragments()):
             raise ConnectionClosed("The connection ended while a message waited to be sent")
         if not roomy:
             self._manager.count_limit("send_timeout")
@@ -268,7 +410,10 @@ class Connection:
             finally:
                 self._lock.acquire()
             raise SlowConsumer(f"The peer did not read for {self.limits.send_timeout} seconds")
-        return self._append(frame, whole, own)
+
+    def _make_lock(self) -> Any:
+        """Return a lock such as the connection's."""
+        return threading.Lock()
 
     def _make_room(self) -> threading.Condition:
         """Return what senders wait on, over the connection's lock; greenlets wait on another kind."""
@@ -293,7 +438,7 @@ class Connection:
     def _end_fragments(self) -> None:
         with self._lock:
             self._fragmenting = False
-            deferred, self._deferred = self._deferred, None
+            deferred, self._deferred, self._deferred_size = self._deferred, None, 0
             message, self._close_message = self._close_message, None
             if self._sending != SENDING_ENDED:
                 if deferred:
@@ -301,31 +446,59 @@ class Connection:
                 if message is not None:
                     self._outbox = [*(self._outbox or ()), self.stream.encode(FIN | message.opcode, message.data)]
                     self._outbox_size += len(self._outbox[-1])
+                    self.closes_sent = 1
             if self._room is not None:
                 self._room.notify_all()
             self._dirty = True
         self._manager.attend(self)
 
-    def offer(self, frame: bytes, overflow: OverflowPolicy) -> bool:
+    def _drop_deferred(self) -> None:
+        self._outbox_size -= self._deferred_size
+        self._deferred, self._deferred_size = None, 0
+
+    def offer(self, frame: bytes, overflow: OverflowPolicy, size: int | None = None) -> bool:
         """Send a broadcast if there is room, without ever waiting; return whether it was accepted.
 
         :param frame: a whole message, as this connection's stream would encode it.
+        :param size: of its payload before a codec had it; None if none did.
         """
         with self._lock:
             if self._sending != SENDING:
                 return False
             if self._outbox_size < self.limits.max_outbox_size:
                 accepted = True
-                dirty = self._append(frame, True, False)
+                dirty = self._append(frame, True, False, size)
             else:
                 self._manager.count_limit(f"overflow_{overflow}")
                 accepted = overflow == "latest"
                 dirty = False
                 if overflow == "latest":
-                    self._latest = frame
+                    self._latest = frame, size
                 elif overflow == "close":
                     self._give_up(CloseControlMessage(CloseCode.TRY_AGAIN_LATER, "Slow consumer"))
                     dirty = True
+        if dirty:
+            self._manager.attend(self)
+        return accepted
+
+    def offer_in_order(self, opcode: int, payload: bytes, frame: bytes, overflow: OverflowPolicy) -> bool:
+        """Send a broadcast that this connection's codec has to encode for itself; see :meth:`offer`.
+
+        :param frame: the message as it is without a codec, for when there is no room now.
+        """
+        encoding = self._encoding
+        if encoding is None:
+            return self.offer(frame, overflow)
+        with encoding:
+            with self._lock:
+                now = self._sending == SENDING and not self._fragmenting and self._has_room(False)
+            if now:
+                frame = self.stream.encode_message(opcode, payload)
+                with self._lock:
+                    accepted = self._sending == SENDING or self._may_finish_fragments()
+                    dirty = accepted and self._append(frame, True, True, len(payload))
+        if not now:
+            return self.offer(frame, overflow)
         if dirty:
             self._manager.attend(self)
         return accepted
@@ -336,6 +509,8 @@ class Connection:
             if self._sending != SENDING:
                 return
             self._sending = CLOSE_QUEUED
+            self.unsettled = True
+            self.websocket.server_terminated = True
             if self._fragmenting:
                 self._close_message = message
             else:
@@ -354,12 +529,16 @@ class Connection:
         if self._sending == SENDING_ENDED:
             return
         self._sending = SENDING_ENDED
-        self._given_up = True
+        self.unsettled = True
+        self.websocket.server_terminated = True
+        self._given_up = self._writing is not None
         # While the manager is writing, what it leaves of a frame is put in front later: see _put_back.
         begun = self._outbox[:1] if self._outbox and self._partial and self._writing is None else []
         self._outbox = [*begun, self.stream.encode(FIN | message.opcode, message.data)]
-        self._outbox_size = sum(map(len, self._outbox)) + sum(map(len, self._writing or ()))
+        self.closes_sent = 1
+        self._outbox_size = sum(map(len, self._outbox))
         self._deferred = self._latest = self._close_message = None
+        self._deferred_size = 0
         self._dirty = True
         if self._room is not None:
             self._room.notify_all()
@@ -374,6 +553,7 @@ class Connection:
             items = self._inbox
             if items is None or self._stalled():
                 self._scheduled = False
+                self.unsettled = True
                 return False
             self._inbox = None
             self._inbox_size = 0
@@ -381,44 +561,53 @@ class Connection:
         if starved:
             self._manager.attend(self)
         limit = self.limits.max_outbox_size
+        received_message = self.websocket.received_message
         for index, item in enumerate(items):
             if self._outbox_size >= limit and index and self._sending != SENDING_ENDED:
                 with self._lock:
                     self._inbox = items[index:] + (self._inbox or [])
                     self._inbox_size = sum(len(item.data) for item in self._inbox if isinstance(item, Message))
                 break
-            self._handle(item, counters)
+            if item.opcode <= OPCODE_BINARY:
+                if not self._failed:
+                    counters.messages += 1
+                    try:
+                        received_message(item)
+                    except BaseException as error:  # noqa: BLE001 - a handler must not end a thread of ours
+                        self._raised(error, counters)
+            else:
+                self._handle_other(item, counters)
         with self._lock:
-            if self._inbox is not None and not self._stalled():
+            if self._inbox is None:
+                self._scheduled = False
+            elif self._stalled():
+                self._scheduled = False
+                self.unsettled = True
+            else:
                 return True
-            self._scheduled = False
         return False
 
     def _stalled(self) -> bool:
         """Tell whether callbacks have to wait until the peer has read something. The lock is held."""
         return self._outbox_size >= self.limits.max_outbox_size and self._sending != SENDING_ENDED
 
-    def _handle(self, item: Any, counters: WorkerCounters) -> None:
+    def _handle_other(self, item: Any, counters: WorkerCounters) -> None:
+        """Run the callback for what is not a message."""
         try:
-            if item.opcode <= OPCODE_BINARY:
-                if not self._failed:
-                    counters.messages += 1
-                    self.websocket.received_message(item)
-            elif item is OPENED:
+            if item is OPENED:
                 self.websocket.opened()
             elif item is ENDED:
                 self._finish()
             elif not self._failed:
                 self.websocket.ponged(item)
-        except ConnectionClosed as error:
-            if self._sending == SENDING:
-                self._handler_failed(error, counters)
-            else:  # what a handler does with the news that its peer is gone is its own affair
-                logger.debug("A handler of %r met a closed connection", self.websocket)
-        except BaseException as error:  # noqa: BLE001 - a handler must not end a thread of ours
-            self._handler_failed(error, counters)
+        except BaseException as error:  # noqa: BLE001 - see run_turn()
+            self._raised(error, counters)
 
-    def _handler_failed(self, error: BaseException, counters: WorkerCounters) -> None:
+    def _raised(self, error: BaseException, counters: WorkerCounters) -> None:
+        """A callback has raised: that ends the connection, unless it was only told that it is ended."""
+        if isinstance(error, ConnectionClosed) and self._sending != SENDING:
+            logger.debug("A handler of %r met a closed connection", self.websocket)
+            return
         counters.errors += 1
         logger.error("A handler of %r raised", self.websocket, exc_info=error)
         if not self.finishing:
@@ -431,7 +620,8 @@ class Connection:
 
     def _finish(self) -> None:
         """Answer the peer's Close if that is still to be done, and call closed()."""
-        self.reply_to_close()
+        if self.reply_to_close():
+            self._manager.attend(self)  # closed() may take its time
         self.finishing = True
         try:
             self.websocket.terminate()
@@ -439,9 +629,9 @@ class Connection:
             self.finished = True
             self._manager.attend(self)
 
-    def reply_to_close(self) -> None:
+    def reply_to_close(self) -> bool:
         """Send the Close that the end of reading calls for: an echo of the peer's, or the error's. At most one is
-        sent.
+        sent. Tell whether there is something to write.
         """
         reply = self.stream.error
         if reply is None and self.stream.closing is not None:
@@ -452,8 +642,10 @@ class Connection:
                 if reply is not None:
                     self._append(self.stream.encode(FIN | reply.opcode, reply.data), False, True)
             self._sending = SENDING_ENDED
+            self.unsettled = True
             if self._room is not None:
                 self._room.notify_all()
+            return bool(self._outbox)
 
     # --- reading and writing: the manager's thread --------------------------------------------------------------------
 
@@ -469,11 +661,15 @@ class Connection:
             else:
                 self._inbox += items
             self._inbox_size += size
-            self.starved = len(self._inbox) >= limits.max_inbox_messages or self._inbox_size >= limits.max_inbox_size
+            if len(self._inbox) >= limits.max_inbox_messages or self._inbox_size >= limits.max_inbox_size:
+                self.starved = self.unsettled = True
             return self._schedule()
 
     def _schedule(self) -> bool:
-        if self._scheduled or self._inbox is None or self._stalled():
+        if self._scheduled or self._inbox is None:
+            return False
+        if self._stalled():
+            self.unsettled = True
             return False
         self._scheduled = True
         return True
@@ -522,37 +718,61 @@ class Connection:
         return self._sending == SENDING_ENDED and not (self._outbox or self._writing or self.transport.blocked)
 
     def take_output(self) -> Frame | None:
-        """Return what is to be written, as one piece, None for nothing; :meth:`output_taken` must follow."""
+        """Return what is to be written, as one piece, None for nothing; :meth:`output_taken` or :meth:`output_left`
+        must follow before the next.
+
+        A connection may have been marked dirty twice: nothing is returned while something is being written.
+        """
         with self._lock:
             self._dirty = False
+            if self._writing is not None:
+                return None
             frames = self._outbox
             if not frames:
                 return b"" if self.transport.blocked else None
-            if self._outbox_size > WRITE_SIZE and len(frames) > 1:
+            self._given_up = False
+            if len(frames) == 1:
+                self._outbox = None
+                self._writing = frames
+                self._outbox_size -= len(frames[0])
+                return frames[0]
+            if self._outbox_size > WRITE_SIZE:
                 frames, self._outbox = _split(frames)
             else:
                 self._outbox = None
             self._writing = frames
-        return frames[0] if len(frames) == 1 else b"".join(frames)
+            output = b"".join(frames)
+            self._outbox_size -= len(output)
+            return output
 
-    def output_taken(self, count: int, size: int) -> None:
-        """Account for ``count`` of the ``size`` bytes of :meth:`take_output`; what is left goes back to the outbox's
-        head.
-        """
+    def output_taken(self, size: int) -> bool:
+        """All of the ``size`` bytes of :meth:`take_output` was written. Tell whether there is more to write."""
+        self.bytes_sent += size
+        self._partial = False
+        self._writing = None
+        if self._latest is not None or self._room is not None:
+            with self._lock:
+                self._offer_room()
+        return bool(self._outbox)
+
+    def output_left(self, count: int) -> None:
+        """Only ``count`` bytes of :meth:`take_output` were written; what is left goes back to the outbox's head."""
         with self._lock:
             self.bytes_sent += count
             frames, self._writing = self._writing, None
-            self._outbox_size -= count
-            if count < size and frames is not None:
+            if frames is not None:
                 self._put_back(frames, count)
-            else:
-                self._partial = False
-            if self._outbox_size < self.limits.max_outbox_size:
-                if self._latest is not None and self._sending == SENDING:
-                    frame, self._latest = self._latest, None
-                    self._append(frame, True, False)
-                if self._room is not None:
-                    self._room.notify_all()
+            self._given_up = False
+            self._offer_room()
+
+    def _offer_room(self) -> None:
+        """Let those who waited for room in the outbox have it. The lock is held."""
+        if self._outbox_size < self.limits.max_outbox_size:
+            if self._latest is not None and self._sending == SENDING:
+                (frame, size), self._latest = self._latest, None
+                self._append(frame, True, False, size)
+            if self._room is not None:
+                self._room.notify_all()
 
     def _put_back(self, frames: list[Frame], count: int) -> None:
         index = 0
@@ -566,11 +786,7 @@ class Connection:
         if self._given_up:
             left = left[:1] if self._partial else []
         self._outbox = left + (self._outbox or [])
-        self._outbox_size = sum(map(len, self._outbox))
-
-    def has_output(self) -> bool:
-        """Tell whether there is something to write, and a transport that would take it."""
-        return bool(self._outbox) and not self.transport.blocked
+        self._outbox_size = sum(map(len, self._outbox)) + self._deferred_size
 
     def leave_output(self) -> None:
         """Be told anew when there is more to write: the transport takes nothing now."""
@@ -580,10 +796,18 @@ class Connection:
         """Throw the outbox away: there is nobody to write to. Senders that wait are told."""
         with self._lock:
             self._sending = SENDING_ENDED
+            self.unsettled = True
             self._outbox = self._writing = self._deferred = self._latest = self._close_message = None
-            self._outbox_size = 0
+            self._outbox_size = self._deferred_size = 0
             if self._room is not None:
                 self._room.notify_all()
+
+    def abandon(self) -> None:
+        """Send nothing more, and call no callback that no worker has been asked for."""
+        self.discard_output()
+        with self._lock:
+            if not self._scheduled:
+                self._inbox = None
 
     def offer_control(self, frame: bytes) -> None:
         """Put a Ping or a Pong of the manager's own into the outbox, however full that is."""
@@ -603,9 +827,11 @@ class Connection:
         there.
         """
         self._lock = threading.Lock()
+        if self._encoding is not None:
+            self._encoding = self.stream.codec = None  # the context goes on in the parent
         self._room = None
         self._outbox = self._writing = self._deferred = None
-        self._outbox_size = 0
+        self._outbox_size = self._deferred_size = 0
         self._dirty = self._fragmenting = False
 
     def write_here(self) -> None:
@@ -620,7 +846,10 @@ class Connection:
             except OSError as error:
                 self.discard_output()
                 raise ConnectionClosed(f"The inherited socket can't be written: {error}") from error
-            self.output_taken(count, len(data))
+            if count == len(data):
+                self.output_taken(count)
+            else:
+                self.output_left(count)
             remaining = deadline - time.monotonic()
             if self.transport.blocked and (remaining <= 0 or not select.select([], [self.fd], [], remaining)[1]):
                 self.discard_output()

@@ -195,7 +195,13 @@ class SelectPoller:
         """Return what is ready, after at most ``timeout`` seconds."""
         readers = [fd for fd, interest in self._interests.items() if interest & READ]
         writers = [fd for fd, interest in self._interests.items() if interest & WRITE]
-        readable, writable, _ = select.select(readers, writers, [], self.timeout if timeout is None else timeout)
+        try:
+            readable, writable, _ = select.select(readers, writers, [], self.timeout if timeout is None else timeout)
+        except OSError:
+            closed = [fd for fd in self._interests if not _is_open(fd)]
+            if not closed:
+                raise
+            return [(fd, READ | WRITE) for fd in closed]  # whoever tries to use one meets the error
         ready = dict.fromkeys(readable, READ)
         for fd in writable:
             ready[fd] = ready.get(fd, 0) | WRITE
@@ -204,6 +210,14 @@ class SelectPoller:
     def release(self) -> None:
         """Forget all descriptors."""
         self._interests.clear()
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        select.select([fd], [], [], 0)
+    except OSError:
+        return False
+    return True
 
 
 def default_poller() -> Poller:

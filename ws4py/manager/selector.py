@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import math
 import os
 import threading
 import time
@@ -12,11 +14,20 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ws4py.exc import HandshakeError, ManagerError
-from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_PING, OPCODE_PONG, build_frame
+from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_PING, OPCODE_PONG
 from ws4py.manager.batch import BatchIO, Received, Sent
 from ws4py.manager.connection import ENDED, Connection, Phase
+from ws4py.manager.fanout import SharedMessage
 from ws4py.manager.limits import Limits, OverflowPolicy
 from ws4py.manager.pollers import READ, WRITE, Poller, default_poller
+from ws4py.manager.snapshot import (
+    ConnectionSnapshot,
+    Snapshot,
+    SortKey,
+    path_of,
+    take_connections,
+    take_snapshot,
+)
 from ws4py.manager.statistics import ManagerCounters, WorkerCounters
 from ws4py.manager.timers import TimerWheel
 from ws4py.manager.transport import Transport, make_transport
@@ -37,6 +48,9 @@ DRAIN_STEP: Final = 0.05
 
 REST: Final = 0.0005
 """How long, in seconds, the thread lets the workers have the interpreter to themselves after giving them work."""
+
+BREATH: Final = 0.0002
+"""How long, in seconds, one who reads statistics rests between two slices."""
 
 LAST_CALLS: Final = 0.5
 """How long, in seconds, the workers of a stopped manager may go without beginning a turn."""
@@ -88,6 +102,7 @@ class WebSocketManager:
         self._thread: threading.Thread | None = None
         self._forked = False
         self._connections: dict[int, Connection] = {}  # by descriptor, until that is given back
+        self._displaced: set[Connection] = set()  # whose descriptors are others' before they have ended
         self._open = 0  # of those, the ones whose end has not begun
         self._addresses: Counter[str] = Counter()
         self._dirty: deque[Connection] = deque()  # what the thread is to look at
@@ -97,9 +112,12 @@ class WebSocketManager:
         self._ready: list[Connection] = []  # what goes to the run queue at the end of a cycle
         self._sleeping = False
         self._wake_reader = self._wake_writer = -1
+        self._now = 0.0  # when the batch that is being read began
         self._pool: WorkerPool | None = None
         self._inline_counters = WorkerCounters()
         self._pings = 0
+        self._ids = itertools.count(1)
+        self._started_at: float | None = None
         self._drain_deadline = 0.0
         self._drain_queue: deque[Connection] | None = None
         self._drain_next = 0.0
@@ -126,6 +144,7 @@ class WebSocketManager:
             self._wheel: TimerWheel[Connection] = TimerWheel()
             self._pool = WorkerPool(self.workers) if self.workers else None
             self._drain_queue = None
+            self._started_at = self._clock()
             self._state = RUNNING
             self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self._thread.start()
@@ -211,7 +230,8 @@ class WebSocketManager:
         :param limits: of this connection; the manager's by default.
         :param address: of the peer, for ``max_connections_per_ip``, if it is not the socket's: a proxy's word, say.
         :raises ManagerError: if the manager was stopped, or belongs to another process.
-        :raises ValueError: if the websocket is terminated, has no open socket, or is run by somebody else.
+        :raises ValueError: if the websocket is terminated, has no open socket, or is run by somebody else; or for its
+            ``heartbeat_freq``.
         :raises TypeError: if it is no websocket.
         """
         self._check_process()
@@ -225,15 +245,21 @@ class WebSocketManager:
             raise ValueError(f"{websocket!r} has no open socket")
         if isinstance(websocket._connection, Connection) and not websocket._connection.finished:
             raise ValueError(f"{websocket!r} is under another manager")
+        frequency = websocket.heartbeat_freq
+        if frequency is not None and not (isinstance(frequency, (int, float)) and 0 <= frequency < math.inf):
+            raise ValueError(f"heartbeat_freq must be a number of seconds of at least 0 or None, not {frequency!r}")
         if limits is None:
             limits = self.limits.but(**websocket._limits) if websocket._limits else self.limits
         connection = self.connection_class(websocket, self.make_transport(sock), fd, self, limits)
         connection.stream.limit(limits.max_message_size, limits.max_fragments)
-        connection.opened_at = self._clock()
+        connection.opened_at = connection.active_at = self._clock()
+        connection.id = next(self._ids)
         try:
             peer = websocket.peer_address  # kept by the websocket, for a log line when the socket is gone
         except OSError:
             peer = None
+        if websocket.environ is not None:
+            connection.path = path_of(websocket.environ)
         with self._lock:
             if self._state not in (NEW, RUNNING):
                 raise ManagerError("This manager was stopped: a websocket can't be added")
@@ -242,11 +268,16 @@ class WebSocketManager:
                 too_many = "max_connections"
             if address is None and isinstance(peer, tuple):
                 address = str(peer[0])
+            connection.remote = address or ""
             if self.limits.max_connections_per_ip is not None and address is not None:
                 connection.address = address
                 if self._addresses[connection.address] >= self.limits.max_connections_per_ip:
                     too_many = "max_connections_per_ip"
                 self._addresses[connection.address] += 1
+            lost = self._connections.get(fd)  # the application has closed its socket: the number is free again
+            if lost is not None:
+                self._dropped.append(lost)
+                self._displaced.add(lost)
             self._connections[fd] = connection
             self._open += 1
             websocket._attach(connection)
@@ -307,7 +338,8 @@ class WebSocketManager:
     ) -> int:
         """Send a message to every open websocket. Never waits for a peer.
 
-        It is encoded once for all that it can be the same for.
+        It is encoded once for all that it can be the same for: those without compression, and those that agreed on the
+        same parameters of it without context takeover on this side.
 
         :param message: what ``send`` takes, but no generator.
         :param binary: send bytes as a binary message.
@@ -317,12 +349,10 @@ class WebSocketManager:
         """
         self._check_process()
         opcode, data = encode_payload(message, binary)
-        shared = build_frame(FIN | opcode, data)
+        shared = SharedMessage(opcode, data)
         accepted = 0
         for connection in self._open_connections():
-            stream = connection.stream
-            frame = stream.encode(FIN | opcode, data) if stream.always_mask else shared
-            accepted += connection.offer(frame, overflow or connection.limits.overflow)
+            accepted += shared.offer(connection, overflow or connection.limits.overflow)
         with self._lock:
             self.counters.broadcasts += 1
             self.counters.deliveries += accepted
@@ -352,6 +382,62 @@ class WebSocketManager:
     def worker_counters(self) -> WorkerCounters:
         """Return what the workers have counted, added up."""
         return self._pool.counters() if self._pool else self._inline_counters
+
+    def stats(self) -> Snapshot:
+        """Return what the manager counts, and how it is now: immutable, and consistent enough to be subtracted from a
+        later one.
+
+        It takes some microseconds for each connection, in slices between which others may run. Any thread may call.
+        """
+        return take_snapshot(self)
+
+    def connection_stats(self, top: int | None = 10, by: SortKey = "messages") -> tuple[ConnectionSnapshot, ...]:
+        """Return figures of single connections, the largest first. Any thread may call.
+
+        :param top: how many at most; None for all.
+        :param by: the largest of what; see :data:`~ws4py.manager.snapshot.SORT_KEYS`.
+        :raises ValueError: for another key, or a negative ``top``.
+        """
+        return take_connections(self, top, (by,))[0]
+
+    def recorded_connections(self) -> tuple[list[Connection], ManagerCounters]:
+        """Return the connections that there are, and what was counted beside them, as of one moment.
+
+        What a connection has sent is counted by itself while it is among them, and by the counters from then on.
+        """
+        with self._lock:
+            return [*self._connections.values(), *self._displaced], self.counters.copy()
+
+    def open_connections(self) -> list[Connection]:
+        """Return the records of the websockets that are open now."""
+        return self._open_connections()
+
+    def worker_state(self, connections: list[Connection]) -> tuple[int, int, int, int]:
+        """Return how many workers there may be, are, and are idle, and how many connections wait for one.
+
+        :param connections: all that there are.
+        """
+        pool = self._pool
+        return (pool.limit, pool.size, pool.idle, pool.waiting) if pool is not None else (0, 0, 0, 0)
+
+    def breathe(self) -> None:
+        """Let other threads run, in the midst of something that takes long."""
+        if not self.in_own_thread():
+            time.sleep(BREATH)
+
+    @property
+    def uptime(self) -> float:
+        """For how many seconds it has run; 0 if it does not."""
+        return self._clock() - self._started_at if self._started_at is not None and self.is_alive() else 0.0
+
+    @property
+    def state(self) -> str:
+        """Where it is in its life: new, running, stopping or stopped."""
+        return self._state
+
+    def now(self) -> float:
+        """Return the time of the manager's clock, in seconds."""
+        return self._clock()
 
     # --- waking -------------------------------------------------------------------------------------------------------
 
@@ -435,11 +521,14 @@ class WebSocketManager:
             self._pool.rest(REST)
             return
         queue = deque(ready)
+        counters, clock = self._inline_counters, self._clock
         while queue:
             connection = queue.popleft()
-            self._inline_counters.turns += 1
-            if connection.run_turn(self._inline_counters):
+            counters.turns += 1
+            began = clock()
+            if connection.run_turn(counters):
                 queue.append(connection)
+            counters.turn_time.observe(clock() - began)
 
     def _obey(self) -> None:
         """Carry out what other threads have asked for."""
@@ -463,13 +552,18 @@ class WebSocketManager:
                 self._settle(connection)
             else:
                 connections.append(connection)
+        if not connections:
+            return
         written: list[Connection] = []
         jobs: list[tuple[Transport, bytes | memoryview]] = []
+        now = self._clock() if connections else 0.0
         for connection in connections:
             data = connection.take_output()
             if data is None:
                 self._settle(connection)
             else:
+                if data and not data[0] & 0x08:  # a Ping of ours is no sign of life
+                    connection.active_at = now
                 written.append(connection)
                 jobs.append((connection.transport, data))
         if jobs:
@@ -482,9 +576,13 @@ class WebSocketManager:
             self._lose(connection)
             return
         self.counters.bytes_sent += result
-        connection.output_taken(result, size)
-        if connection.has_output():
-            self._dirty.append(connection)
+        if result == size:
+            if connection.output_taken(size):
+                self._dirty.append(connection)
+            if not connection.unsettled and connection.interest == READ:
+                return
+        else:
+            connection.output_left(result)
         self._settle(connection)
 
     def write_until(self, connection: Connection, deadline: float) -> bool:
@@ -531,6 +629,7 @@ class WebSocketManager:
             pass
 
     def _receive(self, connections: list[Connection]) -> None:
+        self._now = self._clock()
         while connections:
             pending: list[Connection] = []
             results = self._io.receive([connection.transport for connection in connections])
@@ -553,52 +652,55 @@ class WebSocketManager:
         connection.bytes_received += size
         if connection.phase >= Phase.ENDED:
             return  # what comes behind a Close or an error is read only to be thrown away
-        self._parsed(connection, connection.stream.receive(data))
+        stream = connection.stream
+        messages = stream.receive(data)
+        if messages:
+            self._parsed(connection, messages)
+        if stream.ended:
+            self._end_of_stream(connection)
 
     def _parsed(self, connection: Connection, messages: list[Message]) -> None:
         """Answer the control messages, and hand the others to the connection's inbox."""
-        received = self.counters.received
-        if not messages:
-            items: list[Message] = messages
-        elif len(messages) == 1 and messages[0].opcode <= OPCODE_BINARY:
-            items = messages
-            received[messages[0].opcode] += 1
+        received, payloads = self.counters.received, self.counters.payload_received
+        items: list[Message] = []
+        size = 0
+        for message in messages:
+            opcode = message.opcode
+            length = len(message.data)
+            received[opcode] += 1
+            payloads[opcode] += length
+            if opcode <= OPCODE_BINARY:
+                items.append(message)
+                size += length
+            elif opcode == OPCODE_PING:
+                self._send_control(connection, OPCODE_PONG, message.data)
+            elif opcode == OPCODE_PONG:
+                self._ponged(connection, message, items)
+        if not items:
+            return
+        connection.messages_received += len(items)
+        connection.active_at = self._now
+        if connection.limits.max_messages_per_second is not None and self._too_fast(connection, len(items)):
+            return
+        if connection.deliver(items, size):
+            self._ready.append(connection)
+        if connection.starved:
+            self.count_limit("inbox")
+            self._watch(connection)
+
+    def _end_of_stream(self, connection: Connection) -> None:
+        """The peer has sent its Close, or broken a rule."""
+        error = connection.stream.error
+        if error is None:
+            connection.websocket.client_terminated = True
         else:
-            items = []
-            for message in messages:
-                opcode = message.opcode
-                received[opcode] += 1
-                if opcode <= OPCODE_BINARY:
-                    items.append(message)
-                elif opcode == OPCODE_PING:
-                    self._send_control(connection, OPCODE_PONG, message.data)
-                elif opcode == OPCODE_PONG:
-                    self._ponged(connection, message, items)
-        if items:
-            connection.messages_received += len(items)
-            if connection.limits.max_messages_per_second is not None and self._too_fast(connection, len(items)):
-                return
-            size = 0
-            for item in items:
-                size += len(item.data)
-            if connection.deliver(items, size):
-                self._ready.append(connection)
-            if connection.starved:
-                self.count_limit("inbox")
-                self._watch(connection)
-        stream = connection.stream
-        if stream.closing is not None or stream.error is not None:
-            if stream.error is not None:
-                logger.debug("%r is closed with %s: %s", connection.websocket, stream.error.code, stream.error)
-                if stream.error.code == CloseCode.MESSAGE_TOO_BIG:
-                    self.count_limit("max_message_size")
-            else:
-                connection.websocket.client_terminated = True
-            self._end_reading(connection)
+            logger.debug("%r is closed with %s: %s", connection.websocket, error.code, error)
+            if error.code == CloseCode.MESSAGE_TOO_BIG:
+                self.count_limit("max_fragments" if b"fragments" in error.data else "max_message_size")
+        self._end_reading(connection)
 
     def _send_control(self, connection: Connection, opcode: int, data: bytes) -> None:
         """Put a control frame of our own into the outbox; it is written with the next batch."""
-        self.counters.controls_sent[opcode] += 1
         connection.offer_control(connection.stream.encode(FIN | opcode, data))
         self._dirty.append(connection)
 
@@ -635,21 +737,16 @@ class WebSocketManager:
         self.counters.opened += 1
         if connection.schedule():
             self._ready.append(connection)
-        try:
-            self._watch(connection)
-        except (OSError, ValueError):
-            logger.exception("%r can't be watched", connection.websocket)
-            self._lose(connection)
-            return
         interval = self._ping_interval(connection)
         if interval is not None:
             self._set_timer(connection, self._clock() + interval)
         early, connection.websocket.buf = connection.websocket.buf, b""
-        if early:
+        if early:  # first, for to watch is to read on if a TLS object has more
             self._received(connection, bytes(early))
+        self._watch(connection)
 
     def _watch(self, connection: Connection) -> None:
-        """Have the poller watch for what the connection can use now."""
+        """Have the poller watch for what the connection can use now; one that can't be watched is lost."""
         phase = connection.phase
         if phase == Phase.SHUT:
             interest = 0
@@ -658,30 +755,41 @@ class WebSocketManager:
             interest = (READ if readable else 0) | (WRITE if connection.transport.blocked else 0)
         if interest == connection.interest:
             return
+        if self._connections.get(connection.fd) is not connection:
+            return  # the application has closed the socket, and its number is another one's
         fresh = interest & READ and not connection.interest & READ
-        if not interest:
-            self.poller.unregister(connection.fd)
-        elif not connection.interest:
-            self.poller.register(connection.fd, interest)
-        else:
-            self.poller.modify(connection.fd, interest)
+        try:
+            if not interest:
+                self.poller.unregister(connection.fd)
+            elif not connection.interest:
+                self.poller.register(connection.fd, interest)
+            else:
+                self.poller.modify(connection.fd, interest)
+        except (OSError, ValueError) as error:
+            logger.error("%r can't be watched: %s", connection.websocket, error)
+            self._lose(connection)
+            return
         connection.interest = interest
         if fresh and connection.transport.secure and connection.transport.pending():
             self._receive([connection])  # what OpenSSL has decrypted already, no poller shows
 
     def _settle(self, connection: Connection) -> None:
         """See what a connection needs after something was written or its state has changed."""
+        connection.unsettled = False
         phase = connection.phase
         if phase == Phase.OPEN and connection.close_queued:
             connection.phase = phase = Phase.CLOSING
             connection.deadline = self._clock() + connection.limits.close_timeout
             self._set_timer(connection, connection.deadline)
-        if phase == Phase.ENDED and connection.sent_all:
-            self._say_goodbye(connection)
+        if phase == Phase.ENDED:
+            if connection.sent_all:
+                self._say_goodbye(connection)
+            else:
+                connection.unsettled = True  # until the last is written
         phase = connection.phase
         if phase < Phase.SHUT:
             if connection.starved:
-                connection.refresh_starved()
+                connection.unsettled = connection.refresh_starved()
             if connection.schedule():
                 self._ready.append(connection)
             self._watch(connection)
@@ -732,29 +840,42 @@ class WebSocketManager:
 
     def _drop(self, connection: Connection) -> None:
         """Give a connection up, whatever its peer does."""
-        if self._connections.get(connection.fd) is connection:
-            if connection.phase == Phase.NEW:
-                self._adopt(connection)
-            self._lose(connection)
+        if connection.phase == Phase.NEW:
+            self._adopt(connection)
+        self._lose(connection)
 
     def _release(self, connection: Connection) -> None:
         """closed() has returned: give the descriptor back."""
-        if self._connections.get(connection.fd) is not connection:
+        owned = self._connections.get(connection.fd) is connection
+        if not owned and connection not in self._displaced:
             return
-        del self._connections[connection.fd]
-        connection.transport.close()
-        self.counters.messages_sent += connection.messages_sent
         code = connection.websocket.close_code
-        self.counters.closed[CloseCode.ABNORMAL_CLOSURE.value if code is None else code] += 1
+        with self._lock:
+            if owned:
+                del self._connections[connection.fd]
+            self._displaced.discard(connection)
+            self.counters.gone.add(connection)
+            self.counters.closed[CloseCode.ABNORMAL_CLOSURE.value if code is None else code] += 1
+        if owned:
+            connection.transport.close()
+        websocket = connection.websocket
+        if websocket._connection is connection:  # closed() may have made it a new one's
+            websocket._connection = None  # or each would keep the other until the garbage collector comes
 
     def _let_go(self, connection: Connection) -> None:
         """Forget a connection without ending it."""
         if self._connections.get(connection.fd) is not connection or connection.phase >= Phase.ENDED:
             return
-        self.poller.unregister(connection.fd)
-        self._wheel.cancel(connection)
-        del self._connections[connection.fd]
+        if connection.interest:
+            self.poller.unregister(connection.fd)
+        if connection.phase != Phase.NEW:
+            self._wheel.cancel(connection)
+        with self._lock:
+            del self._connections[connection.fd]
+            self.counters.gone.add(connection)
+            self.counters.removed += 1
         connection.phase = Phase.SHUT
+        connection.abandon()
         self._count_out(connection)
         connection.websocket._detach()
 
@@ -813,7 +934,9 @@ class WebSocketManager:
             connection.give_up(CloseControlMessage(CloseCode.INTERNAL_ERROR, "Keepalive ping timeout"))
             data = connection.take_output()
             if data:
-                self._io.send([(connection.transport, data)])
+                sent = self._io.send([(connection.transport, data)])[0]
+                if isinstance(sent, int):
+                    self.counters.bytes_sent += sent
             self._lose(connection)
         elif timeout is not None:
             self._set_timer(connection, connection.ping_sent_at + timeout)
@@ -856,7 +979,7 @@ class WebSocketManager:
             turns = -1
             while not self._pool.join(LAST_CALLS) and turns != (turns := self._pool.counters().turns):
                 pass  # the last callbacks are under way; a handler that blocks is left behind
-        for connection in list(self._connections.values()):
+        for connection in [*self._connections.values(), *self._displaced]:
             self._release(connection)
         with self._lock:
             self._state = STOPPED

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import bisect
+from bisect import bisect_left
 from collections import Counter
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["Histogram", "ManagerCounters", "WorkerCounters"]
+if TYPE_CHECKING:
+    from ws4py.manager.connection import Connection
+
+__all__ = ["Histogram", "ManagerCounters", "SentCounters", "WorkerCounters"]
 
 TIME_BOUNDS: Final = (
     0.0001,
@@ -40,7 +43,7 @@ class Histogram:
 
     def observe(self, seconds: float) -> None:
         """Count a value."""
-        self.buckets[bisect.bisect_left(TIME_BOUNDS, seconds)] += 1
+        self.buckets[bisect_left(TIME_BOUNDS, seconds)] += 1
         self.total += seconds
 
     @property
@@ -48,20 +51,94 @@ class Histogram:
         """How many values were counted."""
         return sum(self.buckets)
 
+    def copy(self) -> Histogram:
+        """Return these numbers, which count no further. Any thread may call."""
+        other = Histogram()
+        other.buckets, other.total = self.buckets.copy(), self.total
+        return other
+
     def merge(self, other: Histogram) -> None:
         """Add what another one has counted."""
         self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, other.buckets, strict=True)]
         self.total += other.total
 
 
+class SentCounters:
+    """What connections have put into their outboxes, and what codecs did for them, added up.
+
+    :ivar texts: text messages, counted when they are whole.
+    :ivar text_bytes: their payloads, before any codec.
+    :ivar binaries: binary messages, likewise.
+    :ivar binary_bytes: their payloads, likewise.
+    :ivar pings: of the manager and of the application.
+    :ivar pongs: likewise.
+    :ivar closes: Close frames.
+    :ivar encoded_from: bytes of payload that codecs have encoded.
+    :ivar encoded_to: what they made of them.
+    :ivar decoded_from: bytes of payload that they have decoded.
+    :ivar decoded_to: what they made of those.
+    """
+
+    __slots__ = (
+        "binaries",
+        "binary_bytes",
+        "closes",
+        "decoded_from",
+        "decoded_to",
+        "encoded_from",
+        "encoded_to",
+        "pings",
+        "pongs",
+        "text_bytes",
+        "texts",
+    )
+
+    def __init__(self) -> None:
+        self.texts = 0
+        self.text_bytes = 0
+        self.binaries = 0
+        self.binary_bytes = 0
+        self.pings = 0
+        self.pongs = 0
+        self.closes = 0
+        self.encoded_from = 0
+        self.encoded_to = 0
+        self.decoded_from = 0
+        self.decoded_to = 0
+
+    def add(self, connection: Connection) -> None:
+        """Add what a connection has counted. Any thread may call; its own counting goes on meanwhile."""
+        self.texts += connection.texts_sent
+        self.text_bytes += connection.text_bytes_sent
+        self.binaries += connection.binaries_sent
+        self.binary_bytes += connection.binary_bytes_sent
+        self.pings += connection.pings_sent
+        self.pongs += connection.pongs_sent
+        self.closes += connection.closes_sent
+        stream = connection.stream
+        if stream.codec is not None:
+            self.encoded_from += connection.encoded_from
+            self.encoded_to += connection.encoded_to
+            self.decoded_from += stream.decoded_from
+            self.decoded_to += stream.decoded_to
+
+    def copy(self) -> SentCounters:
+        """Return these numbers, which count no further."""
+        other = SentCounters()
+        for name in self.__slots__:
+            setattr(other, name, getattr(self, name))
+        return other
+
+
 class ManagerCounters:
     """Counted by the manager's thread, but for what is said to be otherwise.
 
     :ivar opened: connections that were added.
+    :ivar removed: those that were let go, open.
     :ivar closed: those that ended, by the code that ``closed()`` was given.
     :ivar received: messages received, by opcode.
-    :ivar controls_sent: control frames that the manager sent on its own, by opcode.
-    :ivar messages_sent: data messages of connections that are gone; those of the open ones are counted there.
+    :ivar payload_received: the bytes of their payloads, decoded, by opcode.
+    :ivar gone: what connections have sent that are gone; the open ones count for themselves.
     :ivar bytes_received: as they came from the sockets.
     :ivar bytes_sent: as the sockets took them.
     :ivar limits: how often each limit or policy acted, by its name. Any thread adds to it, under the manager's lock.
@@ -74,10 +151,11 @@ class ManagerCounters:
 
     def __init__(self) -> None:
         self.opened = 0
+        self.removed = 0
         self.closed: Counter[int] = Counter()
         self.received: Counter[int] = Counter()
-        self.controls_sent: Counter[int] = Counter()
-        self.messages_sent = 0
+        self.payload_received: Counter[int] = Counter()
+        self.gone = SentCounters()
         self.bytes_received = 0
         self.bytes_sent = 0
         self.limits: Counter[str] = Counter()
@@ -86,6 +164,18 @@ class ManagerCounters:
         self.deliveries = 0
         self.round_trips = Histogram()
         self.loop_lag = Histogram()
+
+    @property
+    def messages_sent(self) -> int:
+        """Data messages of connections that are gone."""
+        return self.gone.texts + self.gone.binaries
+
+    def copy(self) -> ManagerCounters:
+        """Return these numbers, which count no further. Any thread may call, under the manager's lock."""
+        other = ManagerCounters()
+        for name, value in vars(self).items():
+            setattr(other, name, value.copy() if hasattr(value, "copy") else value)
+        return other
 
 
 class WorkerCounters:

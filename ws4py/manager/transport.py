@@ -103,7 +103,7 @@ class TLSTransport:
     :param sock: connected, its handshake done.
     """
 
-    __slots__ = ("_chunk", "_eof", "_errors", "_sock", "_wants", "blocked")
+    __slots__ = ("_chunk", "_end", "_eof", "_errors", "_sock", "_wants", "blocked")
 
     secure = True
 
@@ -112,6 +112,7 @@ class TLSTransport:
         self._sock = getattr(sock, "_ssl_conn", sock)
         self.blocked = False
         self._chunk: bytes | None = None  # what OpenSSL wants to be given again, to the letter
+        self._end: OSError | bytes | None = None  # how reading has ended, while the bytes before that are handed over
         self._wants, self._eof, self._errors = _exceptions_of(sock)
 
     def receive_into(self, buffer: bytearray, view: memoryview) -> bytes | None:
@@ -120,8 +121,7 @@ class TLSTransport:
         """
         parts: list[bytes] = []
         room = len(buffer)
-        ended = False
-        while room > 0:
+        while room > 0 and self._end is None:
             try:
                 part = self._sock.recv(min(room, TLS_CHUNK))
             except self._wants:
@@ -129,20 +129,23 @@ class TLSTransport:
             except self._eof:
                 part = b""
             except self._errors as error:
-                raise ConnectionResetError(str(error)) from error
+                self._end = ConnectionResetError(str(error))
+                break
             if not part:
-                ended = True
+                self._end = b""
                 break
             parts.append(part)
             room -= len(part)
         if parts:
             return b"".join(parts)
-        return b"" if ended else None
+        if isinstance(self._end, OSError):
+            raise self._end
+        return self._end
 
     def pending(self) -> bool:
-        """See :meth:`Transport.pending`: what OpenSSL has decrypted, no poller shows."""
+        """See :meth:`Transport.pending`: what OpenSSL has decrypted, no poller shows, nor the end that it has met."""
         try:
-            return bool(self._sock.pending())
+            return self._end is not None or bool(self._sock.pending())
         except self._errors:
             return False
 
@@ -215,7 +218,7 @@ def _exceptions_of(sock: Any) -> tuple[_Classes, _Classes, _Classes]:
     """Return what a TLS socket raises: if it has to wait, at the end of the stream, and if it or its TLS is broken."""
     waits = (BlockingIOError, InterruptedError)
     broken = (OSError, ValueError, TypeError)
-    if isinstance(sock, ssl.SSLSocket):
+    if isinstance(sock, ssl.SSLSocket) or hasattr(sock, "_sslobj"):  # the latter is gevent's
         return (ssl.SSLWantReadError, ssl.SSLWantWriteError, *waits), (ssl.SSLEOFError,), broken
     from OpenSSL import SSL
 

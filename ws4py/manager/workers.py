@@ -21,6 +21,9 @@ IDLE_TIMEOUT: Final = 30.0
 FRESH: Final = 0.001
 """For so long, in seconds, a worker that took a job is trusted to come back for the next one."""
 
+STUCK: Final = 0.05
+"""After how long, in seconds, without a job being taken the workers count as blocked, however busy the processor is."""
+
 HELP_INTERVALS: Final = (0.0005, 0.005)
 """How often, in seconds, the pool looks whether work that waits needs more workers: at first, and after a while."""
 
@@ -124,7 +127,8 @@ class WorkerPool:
         """Send more workers to the queue if jobs wait because handlers block. To be called again while jobs wait.
 
         Handlers that use the processor would only be slowed down by more threads; so if this process used nearly all
-        the time of one processor since the last call, nothing is done.
+        the time of one processor since the last call, nothing is done; unless no job was taken for a while, for then it
+        is not the handlers that use it.
 
         :returns: in how many seconds to call again; None if nothing waits, or no more workers are allowed.
         """
@@ -143,7 +147,8 @@ class WorkerPool:
             self._help_interval = HELP_INTERVALS[0]
         elif elapsed >= self._help_interval:
             self._checked_at, self._checked_cpu = now, cpu
-            if now - oldest >= HELP_INTERVALS[0] and used < 0.8 * elapsed:
+            stuck = now - max(oldest, self._taken_at) >= STUCK
+            if now - oldest >= HELP_INTERVALS[0] and (used < 0.8 * elapsed or stuck):
                 for _ in range(min(len(self._queue), max(1, busy), self.limit - busy)):
                     self._wake()
             else:
@@ -171,10 +176,12 @@ class WorkerPool:
         lock = threading.Lock()
         lock.acquire()
         clock = time.monotonic
+        job: Job | None
         while True:
             try:
                 job = queue.popleft()
             except IndexError:
+                job = None  # an idle worker keeps no connection alive
                 if self._taker is lock:
                     self._taker = None
                 if self._resting:
@@ -229,6 +236,8 @@ class WorkerPool:
 
     def stop(self) -> None:
         """Let every worker end when the queue is empty. Any thread may call; it does not wait."""
+        for _ in range(len(self._queue)):
+            self._wake()  # the others may be blocked for good, and later none is started
         self._stopping = True
         while True:
             try:

@@ -1,0 +1,235 @@
+"""Processes that fork: what a child may do with what it inherits, and what it is told about the rest."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import select
+import threading
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.helpers import PATIENCE, EchoRecorder, Recorder, Stage, tcp_pair, unix_pair, until, wait_for
+from ws4py.exc import ConnectionClosed, ManagerError, SlowConsumer
+from ws4py.manager import WebSocketManager
+from ws4py.websocket import EchoWebSocket
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+
+
+def in_child(function: Callable[[], None]) -> None:
+    """Run a function in a forked process, which must end well, and in time."""
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of fork() with threads: that is what is tested
+        pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.close(reader)
+            function()
+            status = 0
+        except BaseException:  # noqa: BLE001 - it is told to the parent
+            os.write(writer, traceback.format_exc().encode()[:60_000])
+        finally:
+            os._exit(status)
+    os.close(writer)
+    text = b""
+    try:
+        while select.select([reader], [], [], PATIENCE)[0]:
+            data = os.read(reader, 65536)
+            if not data:
+                break
+            text += data
+        else:
+            os.kill(pid, 9)
+            text += b"the child did not end in time"
+    finally:
+        os.close(reader)
+        _, status = os.waitpid(pid, 0)
+    assert status == 0, text.decode()
+
+
+def in_child_of_child(function: Callable[[], None]) -> None:
+    in_child(lambda: in_child(function))
+
+
+@pytest.mark.parametrize("run", [in_child, in_child_of_child])
+@pytest.mark.parametrize("workers", [0, 4])
+def test_a_child_sends_on_an_inherited_websocket(stage: Stage, run: Any, workers: int) -> None:
+    manager = stage.manager(workers=workers)
+    websocket, peer = stage.connect(manager, EchoRecorder)
+    wait_for(websocket.was_opened)
+
+    def child() -> None:
+        websocket.send("from the child")
+        websocket.send(b"\xff", binary=True)
+        websocket.send(iter(["in ", "parts"]))
+        websocket.ping("ping")
+
+    run(child)
+    assert peer.receive_text() == "from the child"
+    assert peer.receive_message() == b"\xff"
+    assert peer.receive_text() == "in parts"
+    assert peer.receive().payload == b"ping"
+    peer.send(peer.text("to the parent"))
+    assert peer.receive_text() == "to the parent"
+    websocket.send("from the parent")
+    assert peer.receive_text() == "from the parent"
+
+
+def test_a_child_sends_while_the_parents_threads_hold_locks(stage: Stage) -> None:
+    """The child has none of the threads that would release them."""
+    manager = stage.manager()
+    websocket, peer = stage.connect(manager, Recorder)
+    wait_for(websocket.was_opened)
+    connection: Any = websocket._connection
+    with connection._lock, manager._lock:
+        in_child(lambda: websocket.send("from the child"))
+    assert peer.receive_text() == "from the child"
+    peer.sync()
+
+
+def test_what_the_parent_has_queued_is_not_sent_twice(stage: Stage) -> None:
+    manager = stage.manager(start=False)
+    websocket, peer = stage.connect(manager, Recorder)
+    for number in range(10):
+        websocket.send(f"parent {number}")
+    del number
+    manager.start()
+    wait_for(websocket.was_opened)
+    in_child(lambda: websocket.send("child"))
+    received = [peer.receive_text() for _ in range(11)]
+    assert sorted(received) == sorted(["child", *(f"parent {number}" for number in range(10))])
+
+
+def test_a_big_message_of_a_child(stage: Stage) -> None:
+    manager = stage.manager()
+    websocket, peer = stage.connect(manager, Recorder, tcp_pair)
+    wait_for(websocket.was_opened)
+    data = os.urandom(3 << 20)
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append(peer.receive_message()))
+    reader.start()
+    in_child(lambda: websocket.send(data, binary=True))
+    reader.join(PATIENCE)
+    assert received == [data]
+
+
+def test_a_childs_send_has_its_deadline(stage: Stage) -> None:
+    manager = stage.manager(send_timeout=0.2)
+    websocket, _ = stage.connect(manager, Recorder, small=True)
+    wait_for(websocket.was_opened)
+
+    def child() -> None:
+        with pytest.raises(SlowConsumer, match=r"0\.2 seconds"):
+            websocket.send(bytes(1 << 20), binary=True)
+        with pytest.raises(ConnectionClosed):
+            websocket.send("x")
+
+    in_child(child)
+
+
+def test_a_child_sends_to_a_peer_that_is_gone(stage: Stage) -> None:
+    manager = stage.manager()
+    websocket, peer = stage.connect(manager, Recorder)
+    websocket.end_seen = threading.Event()  # type: ignore[attr-defined]
+    wait_for(websocket.was_opened)
+    peer.close()
+    websocket.end()
+    until(lambda: websocket.stream is None)
+
+    def child() -> None:
+        with pytest.raises(ConnectionClosed):
+            websocket.send("x")
+
+    in_child(child)
+
+
+@pytest.mark.parametrize("use", ["add", "remove", "start", "stop", "broadcast", "close_all"])
+def test_using_the_manager_in_a_child_is_a_clear_error(stage: Stage, use: str) -> None:
+    manager = stage.manager()
+    websocket, peer = stage.connect(manager, EchoRecorder)
+    wait_for(websocket.was_opened)
+    arguments = {"add": (websocket,), "remove": (websocket,), "broadcast": ("x",)}.get(use, ())
+
+    def child() -> None:
+        with pytest.raises(ManagerError, match="runs in the parent process"):
+            getattr(manager, use)(*arguments)
+        assert not manager.running
+        assert not manager.is_alive()
+        manager.join()
+
+    in_child(child)
+    peer.send(peer.text("the parent goes on"))
+    assert peer.receive_text() == "the parent goes on"
+
+
+def test_a_child_may_have_a_manager_of_its_own(stage: Stage) -> None:
+    manager = stage.manager()
+    _, peer = stage.connect(manager, EchoRecorder)
+    peer.sync()
+
+    def child() -> None:
+        ours, theirs = unix_pair()
+        with WebSocketManager(drain_timeout=0.0) as own:
+            own.add(EchoWebSocket(ours))
+            theirs.settimeout(PATIENCE)
+            theirs.sendall(b"\x81\x81\0\0\0\0x")
+            assert theirs.recv(10) == b"\x81\x01x"
+
+    in_child(child)
+    peer.sync()
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_manager_that_does_not_run_can_be_started_in_a_child(stage: Stage, stopped: bool) -> None:
+    """So a daemonizer may fork after the manager was made."""
+    manager = stage.manager(start=stopped, drain_timeout=0.0)
+    if stopped:
+        manager.stop()
+        manager.join(PATIENCE)
+
+    def child() -> None:
+        ours, theirs = unix_pair()
+        manager.start()
+        manager.add(EchoWebSocket(ours))
+        theirs.settimeout(PATIENCE)
+        theirs.sendall(b"\x81\x81\0\0\0\0x")
+        assert theirs.recv(10) == b"\x81\x01x"
+        manager.stop()
+        manager.join(PATIENCE)
+        assert not manager.is_alive()
+
+    in_child(child)
+
+
+def test_a_child_that_ends_closes_nothing_of_the_parents(stage: Stage) -> None:
+    manager = stage.manager()
+    websocket, peer = stage.connect(manager, EchoRecorder, tcp_pair)
+    wait_for(websocket.was_opened)
+    in_child(lambda: None)
+    peer.send(peer.text("x"))
+    assert peer.receive_text() == "x"
+    assert peer.say_goodbye() == (1000, "")
+    assert websocket.end() == (1000, b"")
+
+
+def test_passing_a_websocket_to_a_process(stage: Stage) -> None:
+    """As a handler of salt's does, which lets a process of multiprocessing send on it."""
+    manager = stage.manager()
+    websocket, peer = stage.connect(manager, EchoRecorder)
+    wait_for(websocket.was_opened)
+    context = multiprocessing.get_context("fork")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process = context.Process(target=websocket.send, args=("event",))
+        process.start()
+    assert peer.receive_text() == "event"
+    process.join(PATIENCE)
+    assert process.exitcode == 0
+    process.close()

@@ -1,0 +1,518 @@
+"""What a manager counts and how it is, at one moment: immutable, typed, and made without holding anybody up.
+
+The counters are written by the threads that do the work, each by one thread or under a lock that is held anyway, and
+are only read here. To read them of many connections takes a while: that is done in slices, between which others may
+run.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from operator import attrgetter
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+from ws4py.framing import OPCODE_BINARY, OPCODE_CLOSE, OPCODE_PING, OPCODE_PONG, OPCODE_TEXT
+from ws4py.manager.statistics import TIME_BOUNDS, Histogram
+
+if TYPE_CHECKING:
+    from ws4py.manager.connection import Connection
+    from ws4py.manager.selector import WebSocketManager
+
+__all__ = [
+    "KINDS",
+    "LIMITS",
+    "SORT_KEYS",
+    "CompressionSnapshot",
+    "ConnectionSnapshot",
+    "ConnectionTotals",
+    "HistogramSnapshot",
+    "InboxTotals",
+    "OutboxTotals",
+    "Snapshot",
+    "SortKey",
+    "TrafficSnapshot",
+    "WorkerSnapshot",
+]
+
+KINDS: Final = {
+    "text": OPCODE_TEXT,
+    "binary": OPCODE_BINARY,
+    "ping": OPCODE_PING,
+    "pong": OPCODE_PONG,
+    "close": OPCODE_CLOSE,
+}
+"""The kinds of messages, and their opcodes."""
+
+LIMITS: Final = (
+    "max_message_size",
+    "max_fragments",
+    "max_messages_per_second",
+    "inbox",
+    "outbox",
+    "send_timeout",
+    "overflow_close",
+    "overflow_drop",
+    "overflow_latest",
+    "max_connections",
+    "max_connections_per_ip",
+    "ping_timeout",
+    "close_timeout",
+    "drain_timeout",
+)
+"""The limits and policies that are counted when they act. ``inbox`` has stopped a socket from being read, ``outbox``
+has made a sender wait, ``overflow_...`` has decided about a broadcast that found an outbox full.
+"""
+
+SLICE: Final = 250
+"""How many connections are looked at without a rest."""
+
+LONGEST_PATH: Final = 256
+
+SortKey = Literal[
+    "age",
+    "idle",
+    "messages",
+    "messages_received",
+    "messages_sent",
+    "bytes",
+    "bytes_received",
+    "bytes_sent",
+    "inbox",
+    "outbox",
+    "round_trip",
+]
+"""By what connections can be put in order, the largest first. ``inbox`` is in messages, ``outbox`` in bytes."""
+
+SORT_KEYS: Final[tuple[SortKey, ...]] = get_args(SortKey)
+
+
+@dataclass(frozen=True)
+class HistogramSnapshot:
+    """How often a time was how long.
+
+    :ivar bounds: the upper bounds of the buckets, in seconds; there is one more bucket, without a bound.
+    :ivar buckets: how many values fell into each bucket.
+    :ivar sum: of the values, in seconds.
+    """
+
+    bounds: tuple[float, ...]
+    buckets: tuple[int, ...]
+    sum: float
+
+    @property
+    def count(self) -> int:
+        """How many values there were."""
+        return sum(self.buckets)
+
+    def quantile(self, fraction: float) -> float | None:
+        """Return the time that this fraction of the values did not exceed, as well as the buckets can tell: in seconds,
+        None without values. What is beyond the last bound counts as that bound.
+
+        :param fraction: from 0 to 1.
+        """
+        rank = fraction * self.count
+        if not self.count:
+            return None
+        below = 0
+        for lower, upper, number in zip((0.0, *self.bounds), self.bounds, self.buckets, strict=False):
+            if number and below + number >= rank:
+                return lower + (upper - lower) * max(0.0, rank - below) / number
+            below += number
+        return self.bounds[-1]
+
+
+@dataclass(frozen=True)
+class ConnectionTotals:
+    """How many connections there are and were.
+
+    :ivar open: now.
+    :ivar closing: whose end has begun, and whose ``closed()`` has not returned.
+    :ivar opened: since the manager was made, like all that follows.
+    :ivar removed: let go by ``remove()``.
+    :ivar closed: by the code that ``closed()`` was given.
+    :ivar refused: handshakes, by the HTTP status of the answer.
+    """
+
+    open: int
+    closing: int
+    opened: int
+    removed: int
+    closed: Mapping[int, int]
+    refused: Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class TrafficSnapshot:
+    """What went one way.
+
+    What was sent is what was put into outboxes; a connection may have ended before it left.
+
+    :ivar messages: how many, by kind: text, binary, ping, pong, close.
+    :ivar payload_bytes: of the text and binary messages, without framing and compression.
+    :ivar bytes: as the sockets gave or took them (under TLS: before encryption).
+    """
+
+    messages: Mapping[str, int]
+    payload_bytes: Mapping[str, int]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class CompressionSnapshot:
+    """What compression did. All of it is 0 where none was negotiated.
+
+    :ivar sent_before: bytes of payload that were compressed.
+    :ivar sent_after: what became of them.
+    :ivar received_before: bytes of payload that were inflated, as they were on the wire.
+    :ivar received_after: what became of those.
+    """
+
+    sent_before: int
+    sent_after: int
+    received_before: int
+    received_after: int
+
+    @property
+    def ratio(self) -> float | None:
+        """How many bytes became one on the wire, both ways taken together; None if nothing was compressed."""
+        wire = self.sent_after + self.received_before
+        return (self.sent_before + self.received_after) / wire if wire else None
+
+
+@dataclass(frozen=True)
+class InboxTotals:
+    """What waits for handlers now.
+
+    :ivar messages: in all inboxes.
+    :ivar bytes: their payloads.
+    :ivar largest_messages: in one inbox, the most.
+    :ivar largest_bytes: likewise.
+    """
+
+    messages: int
+    bytes: int
+    largest_messages: int
+    largest_bytes: int
+
+
+@dataclass(frozen=True)
+class OutboxTotals:
+    """What waits to be written now.
+
+    :ivar bytes: in all outboxes.
+    :ivar largest_bytes: in one, the most.
+    """
+
+    bytes: int
+    largest_bytes: int
+
+
+@dataclass(frozen=True)
+class WorkerSnapshot:
+    """The threads that run callbacks; under gevent, the greenlets.
+
+    :ivar limit: how many there may be; 0 if callbacks run on the manager's thread, or there is no limit.
+    :ivar size: how many there are.
+    :ivar idle: of those.
+    :ivar busy: of those.
+    :ivar waiting: connections that wait for a worker now.
+    :ivar turns: connections that workers have taken up.
+    :ivar messages: handed to handlers.
+    :ivar errors: exceptions that handlers raised.
+    :ivar queue_wait: from when a connection had something to do to when a worker took it up.
+    :ivar handler_time: how long a turn took: the callbacks that were due for one connection.
+    """
+
+    limit: int
+    size: int
+    idle: int
+    busy: int
+    waiting: int
+    turns: int
+    messages: int
+    errors: int
+    queue_wait: HistogramSnapshot
+    handler_time: HistogramSnapshot
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A manager at one moment.
+
+    :ivar time: of the snapshot, in seconds since 1970.
+    :ivar uptime: for how many seconds the manager has run, 0 if it does not.
+    :ivar state: new, running, stopping or stopped.
+    :ivar loop_lag: how late the manager's timers went off.
+    :ivar round_trip: from a Ping of the manager to its Pong.
+    :ivar limits: how often each limit or policy acted; see :data:`LIMITS`.
+    :ivar broadcasts: calls of ``broadcast``.
+    :ivar deliveries: messages that broadcasts put into an outbox.
+    """
+
+    time: float
+    uptime: float
+    state: str
+    connections: ConnectionTotals
+    received: TrafficSnapshot
+    sent: TrafficSnapshot
+    compression: CompressionSnapshot
+    inbox: InboxTotals
+    outbox: OutboxTotals
+    workers: WorkerSnapshot
+    loop_lag: HistogramSnapshot
+    round_trip: HistogramSnapshot
+    limits: Mapping[str, int]
+    broadcasts: int
+    deliveries: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same as what JSON can express; its schema is docs/stats.schema.json."""
+        result: dict[str, Any] = _plain(self)
+        return result
+
+
+@dataclass(frozen=True)
+class ConnectionSnapshot:
+    """One connection at one moment.
+
+    :ivar id: its number, counted from 1 in each manager; log records have it, too.
+    :ivar address: of the peer: an IP address, or what a proxy said it is; "" if that is unknown.
+    :ivar path: of the request that it came from.
+    :ivar subprotocol: that was negotiated, if one was.
+    :ivar closing: whether a Close was sent or is to be.
+    :ivar age: in seconds.
+    :ivar idle: for how many seconds no message came or went.
+    :ivar messages_received: text and binary messages.
+    :ivar messages_sent: likewise.
+    :ivar bytes_received: as they came from the socket.
+    :ivar bytes_sent: as the socket took them.
+    :ivar inbox_messages: how many wait for the handler.
+    :ivar inbox_bytes: their payloads.
+    :ivar outbox_bytes: that wait to be written.
+    :ivar round_trip: of the last Ping, in seconds; None before the first Pong.
+    """
+
+    id: int
+    address: str
+    path: str
+    subprotocol: str | None
+    closing: bool
+    age: float
+    idle: float
+    messages_received: int
+    messages_sent: int
+    bytes_received: int
+    bytes_sent: int
+    inbox_messages: int
+    inbox_bytes: int
+    outbox_bytes: int
+    round_trip: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same as what JSON can express."""
+        result: dict[str, Any] = _plain(self)
+        return result
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def path_of(environ: Mapping[str, Any]) -> str:
+    """Return the path of a WSGI environ's request, as text; a very long one is cut."""
+    path = f"{environ['SCRIPT_NAME']}{environ['PATH_INFO']}" if environ.get("SCRIPT_NAME") else environ.get("PATH_INFO")
+    if not isinstance(path, str):
+        return ""
+    if not path.isascii():
+        path = path.encode("latin-1", "replace").decode("utf-8", "replace")
+    return path[:LONGEST_PATH]
+
+
+# --- taking one -------------------------------------------------------------------------------------------------------
+
+
+def _slices(manager: WebSocketManager, connections: list[Connection]) -> Iterator[list[Connection]]:
+    """Yield the connections in slices, and let others run in between."""
+    for start in range(0, len(connections), SLICE):
+        if start:
+            manager.breathe()
+        yield connections[start : start + SLICE]
+
+
+def _histogram(histogram: Histogram) -> HistogramSnapshot:
+    return HistogramSnapshot(TIME_BOUNDS, tuple(histogram.buckets), histogram.total)
+
+
+def _frozen(counts: Mapping[Any, int]) -> Mapping[Any, int]:
+    return MappingProxyType(dict(sorted(counts.items())))
+
+
+def take_snapshot(manager: WebSocketManager) -> Snapshot:
+    """See :meth:`ws4py.manager.WebSocketManager.stats`."""
+    now = time.time()
+    connections, counters = manager.recorded_connections()
+    sent = counters.gone
+    inbox_messages = inbox_bytes = largest_messages = largest_inbox = outbox_bytes = largest_outbox = 0
+    for part in _slices(manager, connections):
+        for connection in part:
+            sent.add(connection)
+            inbox, size = connection._inbox, connection._outbox_size
+            if inbox is not None:
+                inbox_messages += len(inbox)
+                inbox_bytes += connection._inbox_size
+                largest_messages = max(largest_messages, len(inbox))
+                largest_inbox = max(largest_inbox, connection._inbox_size)
+            if size:
+                outbox_bytes += size
+                largest_outbox = max(largest_outbox, size)
+    limit, size, idle, waiting = manager.worker_state(connections)
+    workers = manager.worker_counters()
+    open_now = min(len(manager), len(connections))
+    payload = counters.payload_received
+    return Snapshot(
+        time=now,
+        uptime=manager.uptime,
+        state=manager.state,
+        connections=ConnectionTotals(
+            open=open_now,
+            closing=len(connections) - open_now,
+            opened=counters.opened,
+            removed=counters.removed,
+            closed=_frozen(counters.closed),
+            refused=_frozen(counters.refused),
+        ),
+        received=TrafficSnapshot(
+            MappingProxyType({kind: counters.received[opcode] for kind, opcode in KINDS.items()}),
+            MappingProxyType({"text": payload[OPCODE_TEXT], "binary": payload[OPCODE_BINARY]}),
+            counters.bytes_received,
+        ),
+        sent=TrafficSnapshot(
+            MappingProxyType(
+                {
+                    "text": sent.texts,
+                    "binary": sent.binaries,
+                    "ping": sent.pings,
+                    "pong": sent.pongs,
+                    "close": sent.closes,
+                }
+            ),
+            MappingProxyType({"text": sent.text_bytes, "binary": sent.binary_bytes}),
+            counters.bytes_sent,
+        ),
+        compression=CompressionSnapshot(sent.encoded_from, sent.encoded_to, sent.decoded_from, sent.decoded_to),
+        inbox=InboxTotals(inbox_messages, inbox_bytes, largest_messages, largest_inbox),
+        outbox=OutboxTotals(outbox_bytes, largest_outbox),
+        workers=WorkerSnapshot(
+            limit=limit,
+            size=size,
+            idle=idle,
+            busy=max(0, size - idle),
+            waiting=waiting,
+            turns=workers.turns,
+            messages=workers.messages,
+            errors=workers.errors,
+            queue_wait=_histogram(workers.queue_wait),
+            handler_time=_histogram(workers.turn_time),
+        ),
+        loop_lag=_histogram(counters.loop_lag),
+        round_trip=_histogram(counters.round_trips),
+        limits=MappingProxyType({**dict.fromkeys(LIMITS, 0), **counters.limits}),
+        broadcasts=counters.broadcasts,
+        deliveries=counters.deliveries,
+    )
+
+
+def _age(connection: Connection) -> float:
+    return -connection.opened_at
+
+
+def _idle(connection: Connection) -> float:
+    return -connection.active_at
+
+
+def _messages(connection: Connection) -> float:
+    return connection.messages_received + connection.texts_sent + connection.binaries_sent
+
+
+def _bytes(connection: Connection) -> float:
+    return connection.bytes_received + connection.bytes_sent
+
+
+def _round_trip(connection: Connection) -> float:
+    return -1.0 if connection.round_trip is None else connection.round_trip
+
+
+_VALUES: Final[Mapping[str, Callable[[Connection], float]]] = {
+    "age": _age,
+    "idle": _idle,
+    "messages": _messages,
+    "messages_received": attrgetter("messages_received"),
+    "messages_sent": attrgetter("messages_sent"),
+    "bytes": _bytes,
+    "bytes_received": attrgetter("bytes_received"),
+    "bytes_sent": attrgetter("bytes_sent"),
+    "inbox": attrgetter("inbox_length"),
+    "outbox": attrgetter("outbox_size"),
+    "round_trip": _round_trip,
+}
+
+
+def take_connections(
+    manager: WebSocketManager, top: int | None, keys: Sequence[SortKey]
+) -> list[tuple[ConnectionSnapshot, ...]]:
+    """Return for each key what :meth:`ws4py.manager.WebSocketManager.connection_stats` does."""
+    for key in keys:
+        if key not in _VALUES:
+            raise ValueError(f"There is no key {key!r}: it is one of {', '.join(SORT_KEYS)}")
+    if top is not None and (not isinstance(top, int) or isinstance(top, bool) or top < 0):
+        raise ValueError(f"top must be a whole number of at least 0 or None, not {top!r}")
+    connections = manager.open_connections()
+    number = len(connections) if top is None else min(top, len(connections))
+    # The number settles ties: the one that came first comes first.
+    best: list[list[tuple[float, int, Connection]]] = [[] for _ in keys]
+    for part in _slices(manager, connections):
+        for index, key in enumerate(keys):
+            value = _VALUES[key]
+            ranked = ((value(connection), -connection.id, connection) for connection in part)
+            if number == len(connections):
+                best[index].extend(ranked)
+            else:
+                best[index] = heapq.nlargest(number, itertools.chain(best[index], ranked))
+    now = manager.now()
+    result = []
+    for ranking in best:
+        ranking.sort(reverse=True)
+        picked = [connection for _, _, connection in ranking]
+        result.append(tuple(_one(item, now) for part in _slices(manager, picked) for item in part))
+    return result
+
+
+def _one(connection: Connection, now: float) -> ConnectionSnapshot:
+    protocols: Any = connection.websocket.protocols
+    inbox = connection._inbox
+    return ConnectionSnapshot(
+        id=connection.id,
+        address=connection.remote,
+        path=connection.path,
+        subprotocol=str(protocols[0]) if protocols else None,
+        closing=connection.close_queued,
+        age=max(0.0, now - connection.opened_at),
+        idle=max(0.0, now - connection.active_at),
+        messages_received=connection.messages_received,
+        messages_sent=connection.messages_sent,
+        bytes_received=connection.bytes_received,
+        bytes_sent=connection.bytes_sent,
+        inbox_messages=0 if inbox is None else len(inbox),
+        inbox_bytes=connection._inbox_size,
+        outbox_bytes=connection.outbox_size,
+        round_trip=connection.round_trip,
+    )
