@@ -15,7 +15,8 @@ from tests.helpers import PATIENCE, Recorder, Script, quiet, start_thread, until
 from ws4py.exc import ConnectionClosed, SlowConsumer, WebSocketException
 from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_CLOSE, OPCODE_CONTINUATION, OPCODE_PING, OPCODE_TEXT, build_frame
 from ws4py.manager import Limits
-from ws4py.manager.connection import ENDED, OPENED, WRITE_SIZE, Connection
+from ws4py.manager.connection import ENDED, OPENED, Connection
+from ws4py.manager.outbox import WRITE_SIZE
 from ws4py.manager.statistics import WorkerCounters
 from ws4py.messaging import BinaryMessage, CloseControlMessage, Message, PongControlMessage, TextMessage
 from ws4py.streaming import Stream

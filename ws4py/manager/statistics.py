@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 __all__ = ["Histogram", "ManagerCounters", "SentCounters", "WorkerCounters"]
 
 TIME_BOUNDS: Final = (
+    0.00001,
+    0.000025,
+    0.00005,
     0.0001,
     0.00025,
     0.0005,

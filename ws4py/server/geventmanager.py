@@ -18,8 +18,9 @@ from ws4py.exc import ManagerError
 from ws4py.manager.batch import BatchIO
 from ws4py.manager.connection import Phase
 from ws4py.manager.limits import Limits
+from ws4py.manager.loop import NEW, RUNNING, STOPPED, STOPPING
 from ws4py.manager.pollers import READ
-from ws4py.manager.selector import NEW, RUNNING, STOPPED, STOPPING, WebSocketManager
+from ws4py.manager.selector import WebSocketManager
 from ws4py.manager.timers import TimerWheel
 from ws4py.server.geventconnection import GreenletConnection, make_transport, native_lock
 from ws4py.websocket import WebSocket

@@ -1,0 +1,278 @@
+"""The stations of a connection's life, from its adoption to the release of its descriptor, and its timers.
+
+All of it happens on the manager's thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+
+from ws4py.framing import FIN, OPCODE_PING
+from ws4py.manager.batch import BatchIO, Received
+from ws4py.manager.connection import ENDED, Connection, Phase
+from ws4py.manager.limits import Limits
+from ws4py.manager.pollers import READ, WRITE, Poller
+from ws4py.manager.statistics import ManagerCounters
+from ws4py.manager.timers import TimerWheel
+from ws4py.messaging import CloseCode, CloseControlMessage
+
+__all__ = ["Lifecycle"]
+
+logger = logging.getLogger("ws4py")
+
+
+class Lifecycle:
+    """What becomes of the connections of one manager.
+
+    :param limits: of the manager.
+    :param clock: a monotonic clock, in seconds.
+    """
+
+    poller: Poller
+    _io: BatchIO
+    _wheel: TimerWheel[Connection]
+
+    def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
+        self.limits = limits
+        self.counters = ManagerCounters()
+        self._clock = clock
+        # Over the manager's state, the addresses and the shared counters; never held over a call that waits.
+        self._lock = threading.Lock()
+        self._connections: dict[int, Connection] = {}  # by descriptor, until that is given back
+        self._displaced: set[Connection] = set()  # whose descriptors are others' before they have ended
+        self._open = 0  # of those, the ones whose end has not begun
+        self._addresses: Counter[str] = Counter()
+        self._dirty: deque[Connection] = deque()  # what the thread is to look at
+        self._ready: list[Connection] = []  # what goes to the run queue at the end of a cycle
+        self._pings = 0
+
+    def count_limit(self, name: str) -> None:
+        """Count that a limit or a policy acted. Any thread may call."""
+        with self._lock:
+            self.counters.limits[name] += 1
+
+    def _receive(self, connections: list[Connection]) -> None:
+        """Read from connections, as one batch."""
+        raise NotImplementedError
+
+    def _received(self, connection: Connection, data: Received) -> None:
+        """Take in what was read from a connection."""
+        raise NotImplementedError
+
+    def _adopt(self, connection: Connection) -> None:
+        """Begin to watch a new connection, and read what came before that."""
+        connection.phase = Phase.OPEN
+        self.counters.opened += 1
+        if connection.schedule():
+            self._ready.append(connection)
+        interval = self._ping_interval(connection)
+        if interval is not None:
+            self._set_timer(connection, self._clock() + interval)
+        early, connection.websocket.buf = connection.websocket.buf, b""
+        if early:  # first, for to watch is to read on if a TLS object has more
+            self._received(connection, bytes(early))
+        self._watch(connection)
+
+    def _watch(self, connection: Connection) -> None:
+        """Have the poller watch for what the connection can use now; one that can't be watched is lost."""
+        phase = connection.phase
+        if phase == Phase.SHUT:
+            interest = 0
+        else:
+            readable = phase >= Phase.ENDED or not (connection.starved or connection.outbox_full)
+            interest = (READ if readable else 0) | (WRITE if connection.transport.blocked else 0)
+        if interest == connection.interest:
+            return
+        if self._connections.get(connection.fd) is not connection:
+            return  # the application has closed the socket, and its number is another one's
+        fresh = interest & READ and not connection.interest & READ
+        try:
+            if not interest:
+                self.poller.unregister(connection.fd)
+            elif not connection.interest:
+                self.poller.register(connection.fd, interest)
+            else:
+                self.poller.modify(connection.fd, interest)
+        except (OSError, ValueError) as error:
+            logger.error("%r can't be watched: %s", connection.websocket, error)
+            self._lose(connection)
+            return
+        connection.interest = interest
+        if fresh and connection.transport.secure and connection.transport.pending():
+            self._receive([connection])  # what OpenSSL has decrypted already, no poller shows
+
+    def _settle(self, connection: Connection) -> None:
+        """See what a connection needs after something was written or its state has changed."""
+        connection.unsettled = False
+        phase = connection.phase
+        if phase == Phase.OPEN and connection.close_queued:
+            connection.phase = phase = Phase.CLOSING
+            connection.deadline = self._clock() + connection.limits.close_timeout
+            self._set_timer(connection, connection.deadline)
+        if phase == Phase.ENDED:
+            if connection.sent_all:
+                self._say_goodbye(connection)
+            else:
+                connection.unsettled = True  # until the last is written
+        phase = connection.phase
+        if phase < Phase.SHUT:
+            if connection.starved:
+                connection.unsettled = connection.refresh_starved()
+            if connection.schedule():
+                self._ready.append(connection)
+            self._watch(connection)
+        elif connection.schedule():
+            self._ready.append(connection)
+        if phase == Phase.SHUT and connection.finished:
+            self._release(connection)
+
+    def _end_reading(self, connection: Connection) -> None:
+        """Nothing more comes of this connection: let its last callbacks run, and the answer to a Close be sent."""
+        if connection.phase >= Phase.ENDED:
+            return
+        idle = connection.idle
+        connection.phase = Phase.ENDED
+        connection.deadline = self._clock() + connection.limits.close_timeout
+        self._set_timer(connection, connection.deadline)
+        self._count_out(connection)
+        if idle:  # else the answers to the messages before the Close go first
+            connection.reply_to_close()
+        if connection.deliver([ENDED], 0):
+            self._ready.append(connection)
+        self._dirty.append(connection)
+
+    def _say_goodbye(self, connection: Connection) -> None:
+        """All is written: end our direction, and the peer's if it has nothing more to say."""
+        connection.transport.finish()
+        stream = connection.stream
+        if stream.closing is not None and not stream.always_mask:
+            self._shut(connection)  # a server ends TCP first (RFC 6455, section 7.1.1)
+        else:
+            # To shut the whole socket while the peer still sends could destroy the Close on its way to it.
+            connection.phase = Phase.LINGERING
+
+    def _shut(self, connection: Connection) -> None:
+        connection.transport.shutdown()
+        connection.phase = Phase.SHUT
+        self._watch(connection)
+        self._wheel.cancel(connection)
+        self._dirty.append(connection)
+
+    def _lose(self, connection: Connection) -> None:
+        """The socket is at its end, or broken."""
+        if connection.phase == Phase.SHUT:
+            return
+        connection.discard_output()
+        self._end_reading(connection)
+        self._shut(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        """Give a connection up, whatever its peer does."""
+        if connection.phase == Phase.NEW:
+            self._adopt(connection)
+        self._lose(connection)
+
+    def _release(self, connection: Connection) -> None:
+        """closed() has returned: give the descriptor back."""
+        owned = self._connections.get(connection.fd) is connection
+        if not owned and connection not in self._displaced:
+            return
+        code = connection.websocket.close_code
+        with self._lock:
+            if owned:
+                del self._connections[connection.fd]
+            self._displaced.discard(connection)
+            self.counters.gone.add(connection)
+            self.counters.closed[CloseCode.ABNORMAL_CLOSURE.value if code is None else code] += 1
+        if owned:
+            connection.transport.close()
+        websocket = connection.websocket
+        if websocket._connection is connection:  # closed() may have made it a new one's
+            websocket._connection = None  # or each would keep the other until the garbage collector comes
+
+    def _let_go(self, connection: Connection) -> None:
+        """Forget a connection without ending it."""
+        if self._connections.get(connection.fd) is not connection or connection.phase >= Phase.ENDED:
+            return
+        if connection.interest:
+            self.poller.unregister(connection.fd)
+        if connection.phase != Phase.NEW:
+            self._wheel.cancel(connection)
+        with self._lock:
+            del self._connections[connection.fd]
+            self.counters.gone.add(connection)
+            self.counters.removed += 1
+        connection.phase = Phase.SHUT
+        connection.abandon()
+        self._count_out(connection)
+        connection.websocket._detach()
+
+    def _count_out(self, connection: Connection) -> None:
+        """Count a connection as open no longer."""
+        with self._lock:
+            self._open -= 1
+            if connection.address is not None:
+                self._addresses[connection.address] -= 1
+                if not self._addresses[connection.address]:
+                    del self._addresses[connection.address]
+
+    # --- timers -------------------------------------------------------------------------------------------------------
+
+    def _set_timer(self, connection: Connection, when: float) -> None:
+        self._wheel.set(connection, when)
+
+    def _ping_interval(self, connection: Connection) -> float | None:
+        frequency = connection.websocket.heartbeat_freq
+        if frequency is None:
+            return connection.limits.ping_interval
+        return frequency or None  # 0 sends none
+
+    def _on_timer(self, connection: Connection, now: float) -> None:
+        if connection.phase == Phase.OPEN:
+            self._keep_alive(connection, now)
+        elif connection.phase < Phase.SHUT and now < connection.deadline:
+            self._set_timer(connection, connection.deadline)
+        elif connection.phase == Phase.ENDED and not connection.sent_all and not connection.outbox_size:
+            # A handler still blocks, so the peer's Close is not answered yet: that is due now.
+            connection.reply_to_close()
+            connection.deadline = now + connection.limits.close_timeout
+            self._set_timer(connection, connection.deadline)
+            self._dirty.append(connection)
+        elif connection.phase < Phase.SHUT:
+            self.count_limit("close_timeout")
+            self._lose(connection)
+
+    def _keep_alive(self, connection: Connection, now: float) -> None:
+        """Send the Ping that is due, or give up a peer whose Pong is overdue."""
+        interval = self._ping_interval(connection)
+        if interval is None:
+            return
+        timeout = connection.limits.ping_timeout
+        if connection.ping_payload is None:
+            self._pings = (self._pings + 1) & 0xFFFFFFFF
+            connection.ping_payload = self._pings.to_bytes(4, "big")
+            connection.ping_sent_at = now
+            self._send_control(connection, OPCODE_PING, connection.ping_payload)
+            if timeout is not None:
+                self._set_timer(connection, now + timeout)
+        elif connection.starved and timeout is not None:
+            self._set_timer(connection, now + timeout)  # it is we who don't read
+        elif timeout is not None and now >= connection.ping_sent_at + timeout:
+            self.count_limit("ping_timeout")
+            connection.give_up(CloseControlMessage(CloseCode.INTERNAL_ERROR, "Keepalive ping timeout"))
+            data = connection.take_output()
+            if data:
+                sent = self._io.send([(connection.transport, data)])[0]
+                if isinstance(sent, int):
+                    self.counters.bytes_sent += sent
+            self._lose(connection)
+        elif timeout is not None:
+            self._set_timer(connection, connection.ping_sent_at + timeout)
+
+    def _send_control(self, connection: Connection, opcode: int, data: bytes) -> None:
+        """Put a control frame of our own into the outbox; it is written with the next batch."""
+        connection.offer_control(connection.stream.encode(FIN | opcode, data))
+        self._dirty.append(connection)

@@ -1,0 +1,343 @@
+"""The cycle of a manager's thread: do what is due, write what is dirty, wait, read what is ready."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from ws4py.framing import OPCODE_BINARY, OPCODE_PING, OPCODE_PONG
+from ws4py.manager.batch import Received, Sent
+from ws4py.manager.connection import Connection, Phase
+from ws4py.manager.lifecycle import Lifecycle
+from ws4py.manager.limits import Limits
+from ws4py.manager.pollers import READ, WRITE, default_poller
+from ws4py.manager.statistics import WorkerCounters
+from ws4py.manager.transport import Transport
+from ws4py.manager.workers import WorkerPool
+from ws4py.messaging import CloseCode, CloseControlMessage, Message
+from ws4py.websocket import WebSocket
+
+__all__ = ["NEW", "RUNNING", "STOPPED", "STOPPING", "Loop"]
+
+logger = logging.getLogger("ws4py")
+
+NEW, RUNNING, STOPPING, STOPPED = "new", "running", "stopping", "stopped"
+"""The states of a manager."""
+
+DRAIN_STEP: Final = 0.05
+"""How far apart, in seconds, the steps are in which a stopping manager says goodbye."""
+
+REST: Final = 0.0005
+"""How long, in seconds, the thread lets the workers have the interpreter to themselves after giving them work."""
+
+
+class Loop(Lifecycle):
+    """The work of one manager's thread.
+
+    :param limits: of the manager.
+    :param clock: a monotonic clock, in seconds.
+    """
+
+    def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
+        super().__init__(limits, clock)
+        self._state = NEW
+        self._writable: list[Connection] = []  # whose sockets can be written again
+        self._dropped: deque[Connection] = deque()  # what the thread is to drop
+        self._removed: deque[tuple[Connection, threading.Event]] = deque()  # what it is to let go
+        self._sleeping = False
+        self._wake_reader = -1
+        self._now = 0.0  # when the batch that is being read began
+        self._pool: WorkerPool | None = None
+        self._inline_counters = WorkerCounters()
+        self._drain_deadline = 0.0
+        self._drain_queue: deque[Connection] | None = None
+        self._drain_next = 0.0
+        self._drain_quota = 0
+
+    def _open_connections(self) -> list[Connection]:
+        # list() of a dictionary's values is one step under the interpreter's lock: a snapshot.
+        return [item for item in list(self._connections.values()) if item.phase < Phase.ENDED]
+
+    def _cycle(self) -> None:
+        """Do what is due, write what is dirty, wait, and read what is ready."""
+        now = self._clock()
+        wheel = self._wheel
+        due = wheel.next_time()
+        if due is not None and due <= now:
+            self.counters.loop_lag.observe(now - due)
+            for connection in wheel.due(now):
+                self._on_timer(connection, now)
+        self._obey()
+        if self._state == STOPPING:
+            self._drain(now)
+        self._write()
+        self._schedule_ready()
+        timeout = self._time_to_wait()
+        self._sleeping = True
+        if self._dirty or self._dropped or self._removed or (self._state == STOPPING and self._drain_queue is None):
+            timeout = 0.0
+        if self._stopped_all():
+            return
+        events = self.poller.poll(timeout)
+        self._sleeping = False
+        self._read(events)
+        self._schedule_ready()
+
+    def _time_to_wait(self) -> float | None:
+        times = [self._wheel.next_time()]
+        if self._state == STOPPING:
+            times.append(min(self._drain_deadline, self._drain_next) if self._drain_queue else self._drain_deadline)
+        due = min((time for time in times if time is not None), default=None)
+        timeout = None if due is None else max(0.0, due - self._clock())
+        if self._pool is not None:
+            again = self._pool.help()
+            if again is not None and (timeout is None or again < timeout):
+                timeout = again
+        return timeout
+
+    def _schedule_ready(self) -> None:
+        """Put the connections of this cycle that have something to do on the run queue."""
+        if not self._ready:
+            return
+        ready, self._ready = self._ready, []
+        if self._pool is not None:
+            self._pool.submit(ready)
+            self._pool.rest(REST)
+            return
+        queue = deque(ready)
+        counters, clock = self._inline_counters, self._clock
+        while queue:
+            connection = queue.popleft()
+            counters.turns += 1
+            began = clock()
+            if connection.run_turn(counters):
+                queue.append(connection)
+            counters.turn_time.observe(clock() - began)
+
+    def _obey(self) -> None:
+        """Carry out what other threads have asked for."""
+        while self._dropped:
+            self._drop(self._dropped.popleft())
+        while self._removed:
+            connection, done = self._removed.popleft()
+            self._let_go(connection)
+            done.set()
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        """Write what is dirty, as one batch, and see to what else those connections need."""
+        dirty = self._dirty
+        connections, self._writable = self._writable, []
+        for _ in range(len(dirty)):
+            connection = dirty.popleft()
+            if connection.phase == Phase.NEW:
+                self._adopt(connection)
+            if connection.transport.blocked or connection.phase == Phase.SHUT:
+                connection.leave_output()
+                self._settle(connection)
+            else:
+                connections.append(connection)
+        if not connections:
+            return
+        written: list[Connection] = []
+        jobs: list[tuple[Transport, bytes | memoryview]] = []
+        now = self._clock() if connections else 0.0
+        for connection in connections:
+            data = connection.take_output()
+            if data is None:
+                self._settle(connection)
+            else:
+                if data and not data[0] & 0x08:  # a Ping of ours is no sign of life
+                    connection.active_at = now
+                written.append(connection)
+                jobs.append((connection.transport, data))
+        if jobs:
+            for connection, job, result in zip(written, jobs, self._io.send(jobs), strict=True):
+                self._written(connection, len(job[1]), result)
+
+    def _written(self, connection: Connection, size: int, result: Sent) -> None:
+        if isinstance(result, OSError):
+            logger.debug("Could not write to %r: %s", connection.websocket, result)
+            self._lose(connection)
+            return
+        self.counters.bytes_sent += result
+        if result == size:
+            if connection.output_taken(size):
+                self._dirty.append(connection)
+            if not connection.unsettled and connection.interest == READ:
+                return
+        else:
+            connection.output_left(result)
+        self._settle(connection)
+
+    def write_until(self, connection: Connection, deadline: float) -> bool:
+        """Write a connection's outbox, waiting for its peer, until there is room; return whether there is. Blocks all
+        others.
+
+        Called by the manager's thread only, for a callback that runs on it.
+        """
+        poller = default_poller()
+        poller.register(connection.fd, WRITE)
+        try:
+            while connection.outbox_full and connection.phase < Phase.SHUT:
+                data = connection.take_output()
+                if data is not None:
+                    self._written(connection, len(data), self._io.send([(connection.transport, data)])[0])
+                remaining = deadline - time.monotonic()
+                if connection.outbox_full and (remaining <= 0 or not poller.poll(remaining)):
+                    return False
+        finally:
+            poller.release()
+        return True
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def _read(self, events: Iterable[tuple[int, int]]) -> None:
+        """Read from all that is ready, as one batch."""
+        readable: list[Connection] = []
+        for fd, event in events:
+            connection = self._connections.get(fd)
+            if connection is None:
+                if fd == self._wake_reader:
+                    self._drain_wake_pipe()
+                continue
+            if connection.interest & WRITE:
+                self._writable.append(connection)  # on any readiness: TLS may have wanted the other direction
+            if event & READ:
+                readable.append(connection)
+        if readable:
+            self._receive(readable)
+
+    def _drain_wake_pipe(self) -> None:
+        try:
+            while len(os.read(self._wake_reader, 4096)) == 4096:
+                pass
+        except BlockingIOError:
+            pass
+
+    def _receive(self, connections: list[Connection]) -> None:
+        self._now = self._clock()
+        while connections:
+            pending: list[Connection] = []
+            results = self._io.receive([connection.transport for connection in connections])
+            for connection, data in zip(connections, results, strict=True):
+                self._received(connection, data)
+                if connection.transport.secure and connection.interest & READ and connection.transport.pending():
+                    pending.append(connection)
+            connections = pending
+
+    def _received(self, connection: Connection, data: Received) -> None:
+        if data is None:
+            return
+        if not data or isinstance(data, OSError):
+            if data:
+                logger.debug("Could not read from %r: %s", connection.websocket, data)
+            self._lose(connection)
+            return
+        size = len(data)
+        self.counters.bytes_received += size
+        connection.bytes_received += size
+        if connection.phase >= Phase.ENDED:
+            return  # what comes behind a Close or an error is read only to be thrown away
+        stream = connection.stream
+        messages = stream.receive(data)
+        if messages:
+            self._parsed(connection, messages)
+        if stream.ended:
+            self._end_of_stream(connection)
+
+    def _parsed(self, connection: Connection, messages: list[Message]) -> None:
+        """Answer the control messages, and hand the others to the connection's inbox."""
+        received, payloads = self.counters.received, self.counters.payload_received
+        items: list[Message] = []
+        size = 0
+        for message in messages:
+            opcode = message.opcode
+            length = len(message.data)
+            received[opcode] += 1
+            payloads[opcode] += length
+            if opcode <= OPCODE_BINARY:
+                items.append(message)
+                size += length
+            elif opcode == OPCODE_PING:
+                self._send_control(connection, OPCODE_PONG, message.data)
+            elif opcode == OPCODE_PONG:
+                self._ponged(connection, message, items)
+        if not items:
+            return
+        connection.messages_received += len(items)
+        connection.active_at = self._now
+        if connection.limits.max_messages_per_second is not None and self._too_fast(connection, len(items)):
+            return
+        if connection.deliver(items, size):
+            self._ready.append(connection)
+        if connection.starved:
+            self.count_limit("inbox")
+            self._watch(connection)
+
+    def _end_of_stream(self, connection: Connection) -> None:
+        """The peer has sent its Close, or broken a rule."""
+        error = connection.stream.error
+        if error is None:
+            connection.websocket.client_terminated = True
+        else:
+            logger.debug("%r is closed with %s: %s", connection.websocket, error.code, error)
+            if error.code == CloseCode.MESSAGE_TOO_BIG:
+                self.count_limit("max_fragments" if b"fragments" in error.data else "max_message_size")
+        self._end_reading(connection)
+
+    def _ponged(self, connection: Connection, pong: Message, items: list[Message]) -> None:
+        if connection.ping_payload is not None and pong.data == connection.ping_payload:
+            connection.ping_payload = None
+            now = self._clock()
+            connection.round_trip = now - connection.ping_sent_at
+            self.counters.round_trips.observe(connection.round_trip)
+            if connection.phase == Phase.OPEN:
+                self._set_timer(connection, connection.ping_sent_at + (self._ping_interval(connection) or 0.0))
+        elif type(connection.websocket).ponged is not WebSocket.ponged:
+            items.append(pong)
+
+    def _too_fast(self, connection: Connection, count: int) -> bool:
+        """Apply ``max_messages_per_second``, by seconds of the clock."""
+        window = int(self._clock())
+        if connection.rate_window != window:
+            connection.rate_window = window
+            connection.rate_count = 0
+        connection.rate_count += count
+        if connection.rate_count <= (connection.limits.max_messages_per_second or 0):
+            return False
+        self.count_limit("max_messages_per_second")
+        connection.give_up(CloseControlMessage(CloseCode.POLICY_VIOLATION, "Too many messages a second"))
+        self._end_reading(connection)
+        return True
+
+    # --- stopping -----------------------------------------------------------------------------------------------------
+
+    def _drain(self, now: float) -> None:
+        """Say goodbye to all, at a pace that spreads their return over half the time there is."""
+        if self._drain_queue is None:
+            drain = self.limits.drain_timeout
+            self._drain_deadline = now + drain
+            self._drain_queue = deque(self._open_connections())
+            steps = max(1, int(drain / 2 / DRAIN_STEP))
+            self._drain_quota = max(100, -(-len(self._drain_queue) // steps))
+            self._drain_next = now
+        if now >= self._drain_next and self._drain_queue:
+            goodbye = CloseControlMessage(CloseCode.GOING_AWAY, "Server is shutting down")
+            for _ in range(min(self._drain_quota, len(self._drain_queue))):
+                connection = self._drain_queue.popleft()
+                if connection.phase < Phase.ENDED:
+                    connection.websocket.server_terminated = True
+                    connection.close(goodbye)
+            self._drain_next = now + DRAIN_STEP
+
+    def _stopped_all(self) -> bool:
+        if self._state != STOPPING or self._drain_queue is None:
+            return False
+        return not self._connections or self._clock() >= self._drain_deadline
