@@ -35,6 +35,9 @@ class Target:
 TARGETS: Final = (
     # a target a line
     Target("cherrypy", run_against_server, ("servers.cherrypy_echo",), CORE + LIMITS + COMPRESSION),
+    Target("gevent", run_against_server, ("servers.gevent_echo",), CORE),
+    Target("threaded-client", run_against_client, ("clients.echo_client", "threaded"), CORE),
+    Target("gevent-client", run_against_client, ("clients.echo_client", "gevent"), CORE),
 )
 
 _CONTROL: Final = tuple(case for case in CORE if case.startswith(("1.", "6.")))
