@@ -16,6 +16,7 @@ __all__ = [
     "SlowConsumer",
     "StreamClosed",
     "TextFrameEncodingException",
+    "TooManyFragmentsException",
     "UnsupportedFrameTypeException",
     "WebSocketException",
 ]
@@ -35,6 +36,10 @@ class FrameTooLargeException(WebSocketException):
 
 class MessageTooBigException(WebSocketException):
     """A message is over ``max_message_size`` or ``max_fragments``: the connection fails with 1009."""
+
+
+class TooManyFragmentsException(MessageTooBigException):
+    """A message has over ``max_fragments`` frames: likewise."""
 
 
 class UnsupportedFrameTypeException(WebSocketException):

@@ -15,6 +15,7 @@ from ws4py.exc import (
     FrameTooLargeException,
     MessageTooBigException,
     ProtocolException,
+    TooManyFragmentsException,
     UnsupportedFrameTypeException,
     WebSocketException,
 )
@@ -257,7 +258,7 @@ class FrameParser:
             self._fragments = self._size = 0
         else:
             if self.max_fragments is not None and fragments >= self.max_fragments:
-                raise MessageTooBigException(f"A message of over {self.max_fragments} fragments")
+                raise TooManyFragmentsException(f"A message of over {self.max_fragments} fragments")
             self._fragments = fragments
             self._size = size
 

@@ -18,6 +18,7 @@ from ws4py.exc import (
     MessageTooBigException,
     ProtocolException,
     TextFrameEncodingException,
+    TooManyFragmentsException,
     UnsupportedFrameTypeException,
     WebSocketException,
 )
@@ -57,6 +58,7 @@ _CLOSE_CODES: Final[dict[type[WebSocketException], CloseCode]] = {
     # within a message that was not consistent with the type of the message" is 1007 (RFC 6455, section 7.4.1).
     InvalidBytesError: CloseCode.INVALID_PAYLOAD,
     MessageTooBigException: CloseCode.MESSAGE_TOO_BIG,
+    TooManyFragmentsException: CloseCode.MESSAGE_TOO_BIG,
 }
 """With which code a connection fails, by the exception that was met while reading."""
 
@@ -79,6 +81,9 @@ class Utf8Validator:
             piece, and of all pieces.
         """
         held = len(self._pending)
+        if not held and data.isascii():
+            self._total += len(data)
+            return True, True, len(data), self._total
         try:
             self._decode.decode(bytes(data))
         except UnicodeDecodeError as error:
@@ -118,6 +123,7 @@ class Stream:
         "_opcode",
         "_parser",
         "_validator",
+        "_whole",
         "always_mask",
         "closing",
         "codec",
@@ -125,6 +131,7 @@ class Stream:
         "decoded_to",
         "ended",
         "error",
+        "failure",
     )
 
     def __init__(
@@ -139,6 +146,8 @@ class Stream:
         """The Close that the peer sent; its code is 1005 if it had none."""
         self.error: CloseControlMessage | None = None
         """The Close to send because of what the peer did."""
+        self.failure: type[WebSocketException] | None = None
+        """What kind of exception that is in :data:`_CLOSE_CODES`."""
         self.ended = False
         """Whether nothing more is read: either of these two is there."""
         self.codec: Codec | None = None
@@ -152,6 +161,7 @@ class Stream:
         self._buffer: bytearray | None = None  # those fragments, decoded
         self._decoding = False  # whether they go through the codec
         self._validator: Utf8Validator | None = None
+        self._whole = True  # whether what it has seen ends where a character ends
 
     @property
     def expect_masking(self) -> bool:
@@ -210,7 +220,8 @@ class Stream:
         except WebSocketException as error:
             failure = error.with_traceback(None)
         if failure is not None:
-            self.error = CloseControlMessage(_CLOSE_CODES[type(failure)], str(failure))
+            self.failure = type(failure)
+            self.error = CloseControlMessage(_CLOSE_CODES[self.failure], str(failure))
             self.ended = True
             self._buffer = self._validator = None
         return messages
@@ -233,39 +244,40 @@ class Stream:
             self._buffer = bytearray()
             self._validator = Utf8Validator() if opcode == OPCODE_TEXT else None
             self._decoding = first & RSV1 != 0
+            self._whole = True
         buffer = self._buffer
         assert buffer is not None, "the parser lets no continuation pass that continues nothing"
         last = first & FIN
-        whole = self._decode(buffer, payload, last != 0) if self._decoding else self._collect(buffer, payload)
+        if self._decoding:
+            self._decode(buffer, payload, last != 0)
+        else:
+            self._collect(buffer, payload)
         if last:
-            if not whole:
+            if not self._whole:
                 raise TextFrameEncodingException("A text message must be UTF-8")
             messages.append(TextMessage(buffer) if self._opcode == OPCODE_TEXT else BinaryMessage(buffer))
             self._buffer = self._validator = None
 
-    def _collect(self, buffer: bytearray, payload: bytes) -> bool:
-        """Add to a message; tell whether a text could end here."""
+    def _collect(self, buffer: bytearray, payload: bytes) -> None:
+        """Add to a message, which must be UTF-8 as far as it has come if it is a text."""
         buffer += payload
         if self._validator is None:
-            return True
-        valid, whole, _, _ = self._validator.validate(payload)
+            return
+        valid, self._whole, _, _ = self._validator.validate(payload)
         if not valid:
             raise TextFrameEncodingException("A text message must be UTF-8")
-        return whole
 
-    def _decode(self, buffer: bytearray, payload: bytes, last: bool) -> bool:
+    def _decode(self, buffer: bytearray, payload: bytes, last: bool) -> None:
         """Add to a message what a codec makes of a payload; nothing beyond the limit is ever collected."""
         codec, limit = self.codec, self._parser.max_message_size
         assert codec is not None, "the parser lets no RSV1 pass without one"
-        whole = True
         self.decoded_from += len(payload)
         for piece in codec.decode(payload, last, None if limit is None else limit - len(buffer)):
             if limit is not None and len(buffer) + len(piece) > limit:
                 self._collect(buffer, piece[: limit - len(buffer)])  # it may be no UTF-8 before it is too big
                 raise MessageTooBigException(f"A message of over {limit} bytes when it is decoded")
             self.decoded_to += len(piece)
-            whole = self._collect(buffer, piece)
-        return self._collect(buffer, b"") if last else whole
+            self._collect(buffer, piece)
 
     def encode(self, first: int, payload: bytes) -> bytes:
         """Return one frame, masked with a fresh random key if this side masks. No codec sees it.

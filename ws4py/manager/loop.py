@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from ws4py.exc import TooManyFragmentsException
 from ws4py.framing import OPCODE_BINARY, OPCODE_PING, OPCODE_PONG
 from ws4py.manager.batch import Received, Sent
 from ws4py.manager.connection import Connection, Phase
@@ -254,7 +255,7 @@ class Loop(Lifecycle):
 
     def _parsed(self, connection: Connection, messages: list[Message]) -> None:
         """Answer the control messages, and hand the others to the connection's inbox."""
-        received, payloads = self.counters.received, self.counters.payload_received
+        received, payloads = self.counters.received_by_opcode, self.counters.payload_by_opcode
         items: list[Message] = []
         size = 0
         for message in messages:
@@ -288,8 +289,10 @@ class Loop(Lifecycle):
             connection.websocket.client_terminated = True
         else:
             logger.debug("%r is closed with %s: %s", connection.websocket, error.code, error)
-            if error.code == CloseCode.MESSAGE_TOO_BIG:
-                self.count_limit("max_fragments" if b"fragments" in error.data else "max_message_size")
+            if connection.stream.failure is TooManyFragmentsException:
+                self.count_limit("max_fragments")
+            elif error.code == CloseCode.MESSAGE_TOO_BIG:
+                self.count_limit("max_message_size")
         self._end_reading(connection)
 
     def _ponged(self, connection: Connection, pong: Message, items: list[Message]) -> None:

@@ -377,7 +377,7 @@ def take_snapshot(manager: WebSocketManager) -> Snapshot:
     limit, size, idle, waiting = manager.worker_state(connections)
     workers = manager.worker_counters()
     open_now = min(len(manager), len(connections))
-    payload = counters.payload_received
+    payload = counters.payload_by_opcode
     return Snapshot(
         time=now,
         uptime=manager.uptime,
@@ -391,7 +391,7 @@ def take_snapshot(manager: WebSocketManager) -> Snapshot:
             refused=_frozen(counters.refused),
         ),
         received=TrafficSnapshot(
-            MappingProxyType({kind: counters.received[opcode] for kind, opcode in KINDS.items()}),
+            MappingProxyType({kind: counters.received_by_opcode[opcode] for kind, opcode in KINDS.items()}),
             MappingProxyType({"text": payload[OPCODE_TEXT], "binary": payload[OPCODE_BINARY]}),
             counters.bytes_received,
         ),

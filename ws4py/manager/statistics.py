@@ -139,8 +139,8 @@ class ManagerCounters:
     :ivar opened: connections that were added.
     :ivar removed: those that were let go, open.
     :ivar closed: those that ended, by the code that ``closed()`` was given.
-    :ivar received: messages received, by opcode.
-    :ivar payload_received: the bytes of their payloads, decoded, by opcode.
+    :ivar received_by_opcode: messages received; an opcode is an index.
+    :ivar payload_by_opcode: the bytes of their payloads, decoded; likewise.
     :ivar gone: what connections have sent that are gone; the open ones count for themselves.
     :ivar bytes_received: as they came from the sockets.
     :ivar bytes_sent: as the sockets took them.
@@ -156,8 +156,9 @@ class ManagerCounters:
         self.opened = 0
         self.removed = 0
         self.closed: Counter[int] = Counter()
-        self.received: Counter[int] = Counter()
-        self.payload_received: Counter[int] = Counter()
+        # Lists, for these are counted with every message.
+        self.received_by_opcode = [0] * 16
+        self.payload_by_opcode = [0] * 16
         self.gone = SentCounters()
         self.bytes_received = 0
         self.bytes_sent = 0
@@ -167,6 +168,11 @@ class ManagerCounters:
         self.deliveries = 0
         self.round_trips = Histogram()
         self.loop_lag = Histogram()
+
+    @property
+    def received(self) -> Counter[int]:
+        """Messages received, by opcode."""
+        return Counter({opcode: count for opcode, count in enumerate(self.received_by_opcode) if count})
 
     @property
     def messages_sent(self) -> int:
