@@ -1,9 +1,9 @@
 """Bytes in, messages out: the state machine of one websocket, in either role (RFC 6455, sections 5 to 8).
 
 :class:`Stream` does no input and output. Whoever owns the connection feeds :meth:`Stream.receive` with what was read,
-acts on the messages that it returns in their order, and then looks at :attr:`Stream.closing` (the peer's Close came)
-and
-:attr:`Stream.error` (the peer broke a rule: this Close is to be sent). After either, nothing more is read.
+acts on the messages that it returns in their order, and then looks at :attr:`Stream.ended`: :attr:`Stream.closing` (the
+peer's Close came) or :attr:`Stream.error` (the peer broke a rule: this Close is to be sent). After either, nothing more
+is read.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """Clients: :class:`WebSocketBaseClient`, which needs somebody to run it.
 
 :mod:`ws4py.client.threadedclient` runs each client in a thread of its own, :mod:`ws4py.client.geventclient` in a
-greenlet,
-:mod:`ws4py.client.tornadoclient` on the loop of tornado. A :class:`~ws4py.manager.WebSocketManager` runs thousands at
-once: let
-:meth:`WebSocketBaseClient.handshake_ok` add the client to it.
+greenlet, :mod:`ws4py.client.tornadoclient` on the loop of tornado. A :class:`~ws4py.manager.WebSocketManager` runs
+thousands at once: let :meth:`WebSocketBaseClient.handshake_ok` add the client to it.
 """
 
 from __future__ import annotations
