@@ -27,16 +27,20 @@ TEST = [
     *REDIS,
     *SOCKS,
     *FRAMEWORKS,
+    *LOADTEST,
     # running
     "pytest>=8",
     "pytest-timeout",
     "hypothesis",
+    # it has wheels for these only
+    "atheris; sys_platform == 'linux' and platform_machine == 'x86_64' and python_version >= '3.11'",
     "psutil",
     # peers that others wrote
     "websockets>=14",
     "wsproto",
     "h11",
     "selenium",
+    "jsonschema",
     # TLS
     "pyopenssl",
     "trustme",
@@ -87,7 +91,7 @@ setup(
     packages=[*find_packages(include=["ws4py", "ws4py.*"]), DEMO],
     package_dir={DEMO: "examples/chat"},
     package_data={
-        "ws4py": ["py.typed"],
+        "ws4py": ["py.typed", *(f"server/dashboard/*.{suffix}" for suffix in ("html", "css", "js"))],
         DEMO: [f"**/*.{suffix}" for suffix in ("html", "css", "js", "svg", "png", "ico", "webmanifest")],
     },
     entry_points={"console_scripts": ["ws4py = ws4py.cli:main"]},

@@ -24,6 +24,7 @@ from cherrypy._cpnative_server import CPHTTPServer
 from cherrypy.lib import cpstats
 from cherrypy.process.plugins import Autoreloader, Daemonizer, PIDFile
 
+from ws4py.extensions.permessage_deflate import PerMessageDeflate
 from ws4py.manager import WebSocketManager
 from ws4py.messaging import Message
 from ws4py.server.cherrypyserver import WebSocketPlugin, WebSocketTool
@@ -222,6 +223,7 @@ class Root:
     broken = not_websocket = bad_limit = unknown_limit = manager_limit = echo
     limited = rated = fragmented = protocols = extensions = version = heartbeat = origins = any_origin = echo
     another = guarded = basic = dressed = late_error = late_refusal = echo
+    compressed = dense = narrow = echo
 
     @cherrypy.expose
     @cherrypy.tools.websocket(handler_cls=Recorder)
@@ -388,6 +390,9 @@ CONFIG: dict[str, dict[str, Any]] = {
     "/limited": tool(max_message_size=1000),
     "/rated": tool(max_messages_per_second=5),
     "/fragmented": tool(max_fragments=3),
+    "/compressed": tool(compression=True),
+    "/dense": tool(compression=PerMessageDeflate(False, False, threshold=0)),
+    "/narrow": tool(compression=PerMessageDeflate(False, False, 9, 10, threshold=0), max_message_size=10_000),
     "/protocols": tool(protocols=["chat", "superchat"]),
     "/extensions": tool(extensions=["x-known"]),
     "/version": tool(version=(13,)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import zlib
 from typing import NamedTuple
 
 import pytest
@@ -16,6 +17,7 @@ from ws4py.exc import (
     TextFrameEncodingException,
     WebSocketException,
 )
+from ws4py.extensions.permessage_deflate import DeflateAgreement
 from ws4py.framing import FrameParser, apply_mask, build_frame
 from ws4py.handshake import Response, accept_key, build_request, check_response, negotiate, parse_response
 from ws4py.messaging import CloseControlMessage, Message, is_wire_code
@@ -220,6 +222,88 @@ def test_a_parser_raises_only_what_is_documented_and_buffers_no_payload(is_serve
             parser.feed(piece, frames)
             assert len(parser._head) < 2 + 8 + 4 + 125
     assert sum(len(payload) for _, payload in frames) <= len(wire)
+
+
+# --- compression ------------------------------------------------------------------------------------------------------
+
+
+def make_deflating(is_server: bool, takeover: bool, limit: int = MAX_MESSAGE_SIZE) -> Stream:
+    stream = Stream(not is_server, is_server, limit, MAX_FRAGMENTS)
+    stream.use(DeflateAgreement(not takeover, not takeover, 15, 15, 6, 8, 0).codec())
+    return stream
+
+
+takeovers = pytest.mark.parametrize("takeover", [False, True], ids=["no takeover", "takeover"])
+some_texts = st.lists(st.tuples(st.text(max_size=60).map(str.encode), st.integers(0, 60), st.booleans()), max_size=5)
+
+
+@roles
+@takeovers
+@reproducible
+@given(drawn=some_texts, sizes=sizes, ping=st.binary(max_size=125))
+def test_what_one_role_compresses_the_other_inflates(
+    is_server: bool, takeover: bool, drawn: list[tuple[bytes, int, bool]], sizes: list[int], ping: bytes
+) -> None:
+    ours, theirs = make_deflating(is_server, takeover), make_deflating(not is_server, takeover)
+    wire, expected = b"", []
+    for text, end, whole in drawn:
+        if whole:
+            wire += ours.encode_message(1, text)
+        else:
+            encode = ours.begin_fragments()
+            wire += encode(1, text[:end]) + ours.ping(ping) + encode(0x80, text[end:])
+            expected.append((9, ping))
+        expected.append((1, text))
+    for pieces in ([wire], one_by_one(wire), cut(wire, sizes)):
+        if takeover and pieces != [wire]:
+            theirs = make_deflating(not is_server, takeover)
+        assert receive(theirs, pieces) == Outcome(expected, None, None)
+
+
+@st.composite
+def wild_compressed_frames(draw: st.DrawFn) -> bytes:
+    """Draw compressed frames, about half of which something is wrong with."""
+    wire = b""
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -15)
+    for _ in range(draw(st.integers(1, 5))):
+        data = draw(st.text(max_size=40).map(str.encode) | st.binary(max_size=60) | st.just(b"x" * 401))
+        payload = compressor.compress(data) + compressor.flush(
+            draw(st.sampled_from([zlib.Z_SYNC_FLUSH] * 3 + [zlib.Z_FULL_FLUSH]))
+        )
+        payload = draw(st.sampled_from([payload[:-4]] * 4 + [payload, data, payload[:-5], b"", b"\x03\x00\x00"]))
+        first = draw(st.sampled_from([0xC1, 0xC2, 0xC1, 0x41, 0x80, 0x42, 0x00, 0xC0, 0xC9, 0x81]))
+        end = draw(st.integers(0, len(payload)))
+        if draw(st.booleans()) and first & 0xC0 == 0xC0:
+            wire += build_frame(first & 0x7F, payload[:end], KEY) + build_frame(0x80, payload[end:], KEY)
+        else:
+            wire += build_frame(first, payload, KEY)
+    return wire
+
+
+@takeovers
+@settings(reproducible, max_examples=200)
+@given(wire=wild_compressed_frames(), sizes=sizes)
+def test_the_cuts_of_the_network_change_nothing_for_compressed_frames(
+    takeover: bool, wire: bytes, sizes: list[int]
+) -> None:
+    """But for which of two faults counts that zlib meets at once."""
+    whole = receive(make_deflating(True, takeover), [wire])
+    for pieces in (one_by_one(wire), cut(wire, sizes)):
+        other = receive(make_deflating(True, takeover), pieces)
+        assert other[:2] == whole[:2]
+        codes = {None if outcome.error is None else outcome.error[:2] for outcome in (whole, other)}
+        assert len(codes) == 1 or codes == {b"\x03\xef", b"\x03\xf1"}  # 1007 and 1009
+
+
+@takeovers
+@reproducible
+@given(wire=wild_compressed_frames())
+def test_no_compressed_message_passes_a_limit(takeover: bool, wire: bytes) -> None:
+    stream = make_deflating(True, takeover)
+    for piece in one_by_one(wire):
+        assert all(len(message.data) <= MAX_MESSAGE_SIZE for message in stream.receive(piece))
+        assert len(stream._buffer or b"") <= MAX_MESSAGE_SIZE
+    assert stream.error is None or stream.error.code in (1002, 1007, 1009)
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from ws4py.blocking import BlockingConnection
 from ws4py.exc import ConnectionClosed, TextFrameEncodingException
 from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_PING, OPCODE_PONG, OPCODE_TEXT
+from ws4py.logs import ConnectionFilter
 from ws4py.messaging import CloseCode, CloseControlMessage, Message, PingControlMessage
 from ws4py.streaming import Stream
 
@@ -545,6 +546,9 @@ class Heartbeat(threading.Thread):
                 self.websocket.ping(b"beep")
             except (ConnectionClosed, OSError):
                 return
+
+
+logger.addFilter(ConnectionFilter(WebSocket))
 
 
 def encode_payload(payload: Any, binary: bool, fragment: bool = False) -> tuple[int, bytes]:

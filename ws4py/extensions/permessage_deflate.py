@@ -37,6 +37,9 @@ MAX_BITS: Final = 15
 TAIL: Final = b"\x00\x00\xff\xff"
 """The end of an empty block without compression, which is left out on the wire (section 7.2.1)."""
 
+LAST_BLOCK: Final = b"\x01\x00\x00\xff\xff"
+"""An empty block that says it is the last one."""
+
 PIECE: Final = 65536
 """The most bytes that are inflated at once."""
 
@@ -353,12 +356,24 @@ class DeflateCodec:
                 raise InvalidBytesError(f"A compressed message can't be inflated: {error}") from error
             if inflater.eof:
                 payload = inflater.unused_data
+                if last and payload == TAIL:
+                    payload = b""  # the byte behind the last block that section 7.2.3.4 asks for is not there
                 inflater = self._inflater = self._agreement.inflater()
                 self._ends += 1
                 if self._ends > MAX_ENDS:
                     raise MessageTooBigException(f"A compressed message of over {MAX_ENDS} ends")
         if last:
+            if self._begun and not _is_between_blocks(inflater if self._agreement.peer_forgets else inflater.copy()):
+                raise InvalidBytesError("A compressed message can't be inflated: it ends within a block")
             self._begun = False
             self._ends = 0
             if self._agreement.peer_forgets:
                 self._inflater = None
+
+
+def _is_between_blocks(inflater: _Decompress) -> bool:
+    """Tell whether a block has just ended, by giving the inflater, which can't be used any more then, a last one."""
+    try:
+        return not inflater.decompress(LAST_BLOCK) and inflater.eof
+    except zlib.error:
+        return False

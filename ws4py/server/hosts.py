@@ -19,7 +19,7 @@ from ws4py.exc import HandshakeError
 from ws4py.server import rawsocket, takeover
 from ws4py.websocket import WebSocket
 
-__all__ = ["Headers", "Host", "StartResponse", "find_host"]
+__all__ = ["Headers", "Host", "StartResponse", "find_host", "find_manager"]
 
 SWITCHING: Final = "101 Switching Protocols"
 
@@ -112,6 +112,18 @@ class RawHost:
         :raises BrokenPipeError: in the end, always: so these servers learn that there is nothing left to answer.
         """
         rawsocket.serve(websocket, self.socket, environ, headers, self.manager)
+
+
+def find_manager(environ: dict[str, Any], manager: Any = None) -> Any:
+    """Return who runs the websockets of the server that has a request, None if that is not known.
+
+    :param manager: who does if the server does not bring one.
+    """
+    if environ.get("ws4py.manager") is not None:
+        return environ["ws4py.manager"]
+    if manager is None:
+        manager = getattr(getattr(takeover.current_connection(), "server", None), "websocket_manager", None)
+    return manager
 
 
 def find_host(environ: dict[str, Any], manager: Any = None) -> Host:

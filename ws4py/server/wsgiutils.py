@@ -27,7 +27,7 @@ from ws4py.extensions.permessage_deflate import with_compression
 from ws4py.handshake import Acceptance
 from ws4py.manager.limits import Limits
 from ws4py.server.environ import kept_environ
-from ws4py.server.hosts import Headers, Host, StartResponse, find_host
+from ws4py.server.hosts import Headers, Host, StartResponse, find_host, find_manager
 from ws4py.websocket import WebSocket
 
 __all__ = ["WebSocketWSGIApplication", "refuse"]
@@ -152,7 +152,7 @@ class WebSocketWSGIApplication:
         except ManagerError as error:
             raise HandshakeError(str(error), 503) from error
         except HandshakeError as error:
-            manager = host.manager if host is not None else environ.get("ws4py.manager", self.manager)
+            manager = host.manager if host is not None else find_manager(environ, self.manager)
             if error.status == 501:
                 logger.error("A websocket was refused with 501: %s", error)
             if manager is not None:
