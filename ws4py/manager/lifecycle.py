@@ -267,7 +267,7 @@ class Lifecycle:
             if data:
                 sent = self._io.send([(connection.transport, data)])[0]
                 if isinstance(sent, int):
-                    self.counters.bytes_sent += sent
+                    connection.bytes_sent += sent
             self._lose(connection)
         elif timeout is not None:
             self._set_timer(connection, connection.ping_sent_at + timeout)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from ws4py.exc import TooManyFragmentsException
-from ws4py.framing import OPCODE_BINARY, OPCODE_PING, OPCODE_PONG
+from ws4py.framing import OPCODE_BINARY, OPCODE_PING, OPCODE_PONG, OPCODE_TEXT
 from ws4py.manager.batch import Received, Sent
 from ws4py.manager.connection import Connection, Phase
 from ws4py.manager.lifecycle import Lifecycle
@@ -167,7 +167,6 @@ class Loop(Lifecycle):
             logger.debug("Could not write to %r: %s", connection.websocket, result)
             self._lose(connection)
             return
-        self.counters.bytes_sent += result
         if result == size:
             if connection.output_taken(size):
                 self._dirty.append(connection)
@@ -242,7 +241,6 @@ class Loop(Lifecycle):
             self._lose(connection)
             return
         size = len(data)
-        self.counters.bytes_received += size
         connection.bytes_received += size
         if connection.phase >= Phase.ENDED:
             return  # what comes behind a Close or an error is read only to be thrown away
@@ -257,22 +255,33 @@ class Loop(Lifecycle):
         """Answer the control messages, and hand the others to the connection's inbox."""
         received, payloads = self.counters.received_by_opcode, self.counters.payload_by_opcode
         items: list[Message] = []
-        size = 0
+        size = texts = binaries = binary_size = 0
         for message in messages:
             opcode = message.opcode
-            length = len(message.data)
-            received[opcode] += 1
-            payloads[opcode] += length
-            if opcode <= OPCODE_BINARY:
+            if opcode == OPCODE_TEXT:  # the usual ones are counted together, below
                 items.append(message)
+                size += len(message.data)
+                texts += 1
+                continue
+            received[opcode] += 1
+            if opcode == OPCODE_BINARY:
+                items.append(message)
+                binaries += 1
+                length = len(message.data)
                 size += length
+                binary_size += length
             elif opcode == OPCODE_PING:
                 self._send_control(connection, OPCODE_PONG, message.data)
             elif opcode == OPCODE_PONG:
                 self._ponged(connection, message, items)
         if not items:
             return
-        connection.messages_received += len(items)
+        if texts:
+            received[OPCODE_TEXT] += texts
+            payloads[OPCODE_TEXT] += size - binary_size
+        if binaries:
+            payloads[OPCODE_BINARY] += binary_size
+        connection.messages_received += texts + binaries
         connection.active_at = self._now
         if connection.limits.max_messages_per_second is not None and self._too_fast(connection, len(items)):
             return

@@ -393,7 +393,7 @@ def take_snapshot(manager: WebSocketManager) -> Snapshot:
         received=TrafficSnapshot(
             MappingProxyType({kind: counters.received_by_opcode[opcode] for kind, opcode in KINDS.items()}),
             MappingProxyType({"text": payload[OPCODE_TEXT], "binary": payload[OPCODE_BINARY]}),
-            counters.bytes_received,
+            sent.bytes_received,
         ),
         sent=TrafficSnapshot(
             MappingProxyType(
@@ -406,7 +406,7 @@ def take_snapshot(manager: WebSocketManager) -> Snapshot:
                 }
             ),
             MappingProxyType({"text": sent.text_bytes, "binary": sent.binary_bytes}),
-            counters.bytes_sent,
+            sent.bytes_sent,
         ),
         compression=CompressionSnapshot(sent.encoded_from, sent.encoded_to, sent.decoded_from, sent.decoded_to),
         inbox=InboxTotals(inbox_messages, inbox_bytes, largest_messages, largest_inbox),

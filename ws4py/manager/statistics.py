@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from ws4py.manager.connection import Connection
 
-__all__ = ["Histogram", "ManagerCounters", "SentCounters", "WorkerCounters"]
+__all__ = ["Histogram", "ManagerCounters", "TrafficCounters", "WorkerCounters"]
 
 TIME_BOUNDS: Final = (
     0.00001,
@@ -66,9 +66,11 @@ class Histogram:
         self.total += other.total
 
 
-class SentCounters:
-    """What connections have put into their outboxes, and what codecs did for them, added up.
+class TrafficCounters:
+    """What connections count for themselves, added up.
 
+    :ivar bytes_received: as they came from the sockets.
+    :ivar bytes_sent: as the sockets took them.
     :ivar texts: text messages, counted when they are whole.
     :ivar text_bytes: their payloads, before any codec.
     :ivar binaries: binary messages, likewise.
@@ -85,6 +87,8 @@ class SentCounters:
     __slots__ = (
         "binaries",
         "binary_bytes",
+        "bytes_received",
+        "bytes_sent",
         "closes",
         "decoded_from",
         "decoded_to",
@@ -97,6 +101,8 @@ class SentCounters:
     )
 
     def __init__(self) -> None:
+        self.bytes_received = 0
+        self.bytes_sent = 0
         self.texts = 0
         self.text_bytes = 0
         self.binaries = 0
@@ -111,6 +117,8 @@ class SentCounters:
 
     def add(self, connection: Connection) -> None:
         """Add what a connection has counted. Any thread may call; its own counting goes on meanwhile."""
+        self.bytes_received += connection.bytes_received
+        self.bytes_sent += connection.bytes_sent
         self.texts += connection.texts_sent
         self.text_bytes += connection.text_bytes_sent
         self.binaries += connection.binaries_sent
@@ -125,9 +133,9 @@ class SentCounters:
             self.decoded_from += stream.decoded_from
             self.decoded_to += stream.decoded_to
 
-    def copy(self) -> SentCounters:
+    def copy(self) -> TrafficCounters:
         """Return these numbers, which count no further."""
-        other = SentCounters()
+        other = TrafficCounters()
         for name in self.__slots__:
             setattr(other, name, getattr(self, name))
         return other
@@ -141,9 +149,7 @@ class ManagerCounters:
     :ivar closed: those that ended, by the code that ``closed()`` was given.
     :ivar received_by_opcode: messages received; an opcode is an index.
     :ivar payload_by_opcode: the bytes of their payloads, decoded; likewise.
-    :ivar gone: what connections have sent that are gone; the open ones count for themselves.
-    :ivar bytes_received: as they came from the sockets.
-    :ivar bytes_sent: as the sockets took them.
+    :ivar gone: what connections have counted that are gone; the open ones count for themselves.
     :ivar limits: how often each limit or policy acted, by its name. Any thread adds to it, under the manager's lock.
     :ivar refused: handshakes that were refused, by the HTTP status, likewise.
     :ivar broadcasts: calls of ``broadcast``, likewise.
@@ -159,9 +165,7 @@ class ManagerCounters:
         # Lists, for these are counted with every message.
         self.received_by_opcode = [0] * 16
         self.payload_by_opcode = [0] * 16
-        self.gone = SentCounters()
-        self.bytes_received = 0
-        self.bytes_sent = 0
+        self.gone = TrafficCounters()
         self.limits: Counter[str] = Counter()
         self.refused: Counter[int] = Counter()
         self.broadcasts = 0
@@ -173,6 +177,16 @@ class ManagerCounters:
     def received(self) -> Counter[int]:
         """Messages received, by opcode."""
         return Counter({opcode: count for opcode, count in enumerate(self.received_by_opcode) if count})
+
+    @property
+    def bytes_received(self) -> int:
+        """From connections that are gone."""
+        return self.gone.bytes_received
+
+    @property
+    def bytes_sent(self) -> int:
+        """To connections that are gone."""
+        return self.gone.bytes_sent
 
     @property
     def messages_sent(self) -> int:

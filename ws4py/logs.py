@@ -1,0 +1,65 @@
+"""Whose connection a log record is about: each record of the logger ``ws4py`` says so.
+
+Records have three attributes more, for formatters and for structured logs. They are always there, so that
+``%(connection_id)s`` in a format never fails:
+
+``connection_id``
+    the number that the manager has given to the connection, as :meth:`connection_stats()
+    <ws4py.manager.WebSocketManager.connection_stats>` and the dashboard show it; None if no manager runs it, or if the
+    record is about none.
+``address``
+    of the peer; None if that is unknown.
+``path``
+    of the request that the connection came from; None likewise.
+
+What is logged, and how loudly, is meant for many connections: a peer that vanishes, breaks a rule or is too slow is its
+own affair, and is DEBUG (the statistics count it). An exception in a handler is ERROR, with its traceback. What ends a
+manager is CRITICAL. Nothing is logged for a connection or a message that goes well.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+__all__ = ["ATTRIBUTES", "ConnectionFilter"]
+
+ATTRIBUTES: Final = ("connection_id", "address", "path")
+
+
+class ConnectionFilter(logging.Filter):
+    """Adds the attributes, from the websocket that is among a record's arguments. It lets every record pass.
+
+    :param websocket_class: what a websocket is an instance of.
+    """
+
+    def __init__(self, websocket_class: type[Any]) -> None:
+        super().__init__()
+        self._websocket_class = websocket_class
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the attributes, but those that the caller gave as ``extra``. Any thread may call."""
+        arguments = record.args
+        websocket = None
+        if isinstance(arguments, tuple):
+            websocket = next((item for item in arguments if isinstance(item, self._websocket_class)), None)
+        for name, value in zip(ATTRIBUTES, _describe(websocket), strict=True):
+            if not hasattr(record, name):
+                setattr(record, name, value)
+        return True
+
+
+def _describe(websocket: Any) -> tuple[int | None, str | None, str | None]:
+    """Return a websocket's connection, address and path. It may have ended, or be half made."""
+    if websocket is None:
+        return None, None, None
+    connection = getattr(websocket, "_connection", None)
+    number: int | None = getattr(connection, "id", None)
+    address: Any = getattr(connection, "remote", None) or getattr(websocket, "_peer_address", None)
+    if isinstance(address, tuple):
+        address = address[0]
+    path = getattr(connection, "path", None)
+    environ = getattr(websocket, "environ", None)
+    if not path and isinstance(environ, dict):
+        path = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
+    return number, str(address) if address else None, path or None

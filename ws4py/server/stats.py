@@ -1,0 +1,522 @@
+"""What a manager counts, served over HTTP: as JSON, for Prometheus, and as a page to look at.
+
+.. code-block:: python
+
+    from ws4py.server.stats import StatsApplication, basic_auth
+
+    stats = StatsApplication(manager, authorize=basic_auth('admin', 'secret'))
+
+It is a WSGI application, and it serves nothing before it is mounted: ``cherrypy.tree.graft(stats, '/stats')`` or
+:class:`ws4py.server.cherrypystats.StatsHandler` for CherryPy; ``mount(application, stats, '/stats')`` for cheroot,
+gevent and any other server of WSGI. What is behind its path:
+
+=======================  ===============================================================================================
+``/``                    the dashboard
+``/stats.json``          :meth:`WebSocketManager.stats() <ws4py.manager.WebSocketManager.stats>`
+``/connections.json``    :meth:`WebSocketManager.connection_stats() <ws4py.manager.WebSocketManager.connection_stats>`,
+                         with ``?top=N&by=KEY``
+``/metrics``             the text that Prometheus scrapes; 501 without the package prometheus_client
+``/dashboard.json``      what the dashboard asks for if its websocket is refused
+``/feed``                that websocket
+=======================  ===============================================================================================
+
+Whoever can ask sees the addresses of clients: see ``authorize`` and ``connections``.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import hmac
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qs
+
+from ws4py.exc import WebSocketException
+from ws4py.manager import WebSocketManager
+from ws4py.manager.snapshot import (
+    SORT_KEYS,
+    HistogramSnapshot,
+    Snapshot,
+    SortKey,
+    take_connections,
+)
+from ws4py.messaging import Message
+from ws4py.server.hosts import find_manager
+from ws4py.server.wsgiutils import WebSocketWSGIApplication
+from ws4py.websocket import WebSocket
+
+__all__ = ["StatsApplication", "StatsCollector", "basic_auth", "mount"]
+
+logger = logging.getLogger("ws4py")
+
+StartResponse = Callable[..., Any]
+Application = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
+Authorize = Callable[[dict[str, Any]], bool]
+
+DASHBOARD: Final = Path(__file__).parent / "dashboard"
+FILES: Final = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/dashboard.css": ("dashboard.css", "text/css; charset=utf-8"),
+    "/dashboard.js": ("dashboard.js", "text/javascript; charset=utf-8"),
+    "/charts.js": ("charts.js", "text/javascript; charset=utf-8"),
+}
+SECURITY: Final = [
+    (
+        "Content-Security-Policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'",
+    ),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+]
+
+MOST_ROWS: Final = 1000
+"""The most connections in one answer."""
+
+DASHBOARD_ROWS: Final = 10
+
+FEED_BACKLOG: Final = 1 << 16
+"""A viewer for whom more bytes than that wait misses a turn."""
+
+FEED_LIMITS: Final[dict[str, Any]] = {"max_message_size": 1024, "max_messages_per_second": 20}
+
+SEEN_CODES: Final = (1000, 1001, 1002, 1005, 1006, 1007, 1008, 1009, 1011, 1013)
+SEEN_STATUSES: Final = (400, 403, 405, 426, 429, 503)
+"""Labels that Prometheus gets from the beginning, with 0: it can see no increase to the first value of a series."""
+
+
+class _Refused(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(self, status: str, text: str, *headers: tuple[str, str]) -> None:
+        super().__init__(text)
+        self.status = status
+        self.headers = headers
+
+
+class Answer(NamedTuple):
+    """A response."""
+
+    body: bytes
+    content_type: str
+    headers: tuple[tuple[str, str], ...] = (("Cache-Control", "no-store"),)
+    status: str = "200 OK"
+
+
+# --- who may see it ---------------------------------------------------------------------------------------------------
+
+
+def basic_auth(name: str, password: str, realm: str = "statistics") -> Authorize:
+    """Return an ``authorize`` that asks for a name and a password (RFC 7617). Use it over TLS, or on this machine."""
+    wanted = base64.b64encode(f"{name}:{password}".encode())
+
+    def authorize(environ: dict[str, Any]) -> bool:
+        scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+        return scheme.lower() == "basic" and hmac.compare_digest(given.strip().encode("latin-1", "replace"), wanted)
+
+    authorize.challenge = f'Basic realm="{realm}", charset="UTF-8"'  # type: ignore[attr-defined]
+    return authorize
+
+
+# --- the application --------------------------------------------------------------------------------------------------
+
+
+class StatsApplication:
+    """The WSGI application. Any number of threads may call it at once.
+
+    :param manager: whose figures it serves; by default the one of the server that has the request: ws4py's for gevent,
+        or a cheroot with a manager attached to it.
+    :param authorize: a function of the WSGI environ that tells whether a request may be answered. It is asked for each
+        path, the dashboard's websocket included. If it has an attribute ``challenge``, that is the ``WWW-Authenticate``
+        of the 401 that the others get; without one they get a 403. None lets everybody in.
+    :param connections: serve figures of single connections, with the addresses of their peers.
+    :param interval: how often a dashboard gets new figures, in seconds.
+    """
+
+    def __init__(
+        self,
+        manager: WebSocketManager | None = None,
+        *,
+        authorize: Authorize | None = None,
+        connections: bool = True,
+        interval: float = 1.0,
+    ) -> None:
+        if not interval > 0:
+            raise ValueError(f"interval must be a number of seconds over 0, not {interval!r}")
+        self.manager = manager
+        self.authorize = authorize
+        self.connections = connections
+        self.interval = interval
+        self._feed = _Feed(self)
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request."""
+        try:
+            self._check(environ)
+            if environ.get("PATH_INFO") == "/feed":
+                application = WebSocketWSGIApplication(
+                    handler_cls=self.viewer(self._find_manager(environ)),
+                    answer=True,
+                    manager=self.manager,
+                    **FEED_LIMITS,
+                )
+                return application(environ, start_response)
+            answer = self._answer(environ)
+        except _Refused as error:
+            body = f"{error}\n".encode()
+            answer = Answer(body, "text/plain; charset=utf-8", (*error.headers, *Answer._field_defaults["headers"]))
+            answer = answer._replace(status=error.status)
+        headers = [("Content-Type", answer.content_type), ("Content-Length", str(len(answer.body)))]
+        if answer.status.startswith("304"):
+            headers = []
+        start_response(answer.status, [*headers, *answer.headers, *SECURITY])
+        return [] if environ.get("REQUEST_METHOD") == "HEAD" else [answer.body]
+
+    def allows(self, environ: dict[str, Any]) -> bool:
+        """Tell whether whoever made a request may see the figures."""
+        return self.authorize is None or bool(self.authorize(environ))
+
+    def _check(self, environ: dict[str, Any]) -> None:
+        """See whether the request may be answered."""
+        if not self.allows(environ):
+            challenge = getattr(self.authorize, "challenge", None)
+            if challenge is None:
+                raise _Refused("403 Forbidden", "These statistics are not for everybody")
+            raise _Refused("401 Unauthorized", "These statistics are protected", ("WWW-Authenticate", challenge))
+        if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
+            raise _Refused("405 Method Not Allowed", "These statistics can only be read", ("Allow", "GET, HEAD"))
+
+    def _answer(self, environ: dict[str, Any]) -> Answer:
+        path = environ.get("PATH_INFO", "")
+        if not path:
+            # Relative, so it is right behind any proxy.
+            base = environ.get("SCRIPT_NAME", "").rpartition("/")[2]
+            raise _Refused("302 Found", "The dashboard is one slash further", ("Location", f"{base}/"))
+        if path in FILES:
+            return _file(path, environ)
+        if path == "/stats.json":
+            return _json(self._find_manager(environ).stats().as_dict())
+        if path == "/connections.json":
+            return self._connections(environ)
+        if path == "/dashboard.json":
+            slowest, busiest = (self._key(environ, name, value) for name, value in _Viewer.DEFAULTS.items())
+            return _json(self.dashboard(self._find_manager(environ), slowest, busiest))
+        if path == "/metrics":
+            return self._metrics(environ)
+        raise _Refused("404 Not Found", "There is no such page here")
+
+    def _find_manager(self, environ: dict[str, Any]) -> WebSocketManager:
+        manager = find_manager(environ) if self.manager is None else self.manager  # an empty one is false
+        if not isinstance(manager, WebSocketManager):
+            raise _Refused("503 Service Unavailable", "No manager of websockets was given, and this server has none")
+        return manager
+
+    def _key(self, environ: dict[str, Any], name: str, default: SortKey) -> SortKey:
+        value = parse_qs(environ.get("QUERY_STRING", "")).get(name, [default])[-1]
+        for key in SORT_KEYS:
+            if key == value:
+                return key
+        raise _Refused("400 Bad Request", f"{name} must be one of {', '.join(SORT_KEYS)}")
+
+    def _connections(self, environ: dict[str, Any]) -> Answer:
+        if not self.connections:
+            raise _Refused("404 Not Found", "Figures of single connections are not served here")
+        number = parse_qs(environ.get("QUERY_STRING", "")).get("top", ["10"])[-1]
+        if not (number.isascii() and number.isdigit() and len(number) < 6 and int(number) <= MOST_ROWS):
+            raise _Refused("400 Bad Request", f"top must be a whole number of at most {MOST_ROWS}")
+        rows = self._find_manager(environ).connection_stats(int(number), self._key(environ, "by", "messages"))
+        return _json([row.as_dict() for row in rows])
+
+    def _metrics(self, environ: dict[str, Any]) -> Answer:
+        try:
+            from prometheus_client import CollectorRegistry
+            from prometheus_client.exposition import choose_encoder
+        except ModuleNotFoundError:
+            raise _Refused(
+                "501 Not Implemented", "This needs the package prometheus_client: pip install 'ws4py[stats]'"
+            ) from None
+        registry = CollectorRegistry()
+        registry.register(StatsCollector(self._find_manager(environ)))
+        encode, content_type = choose_encoder(environ.get("HTTP_ACCEPT", ""))
+        return Answer(encode(registry), content_type)
+
+    def dashboard(self, manager: WebSocketManager, slowest: SortKey, busiest: SortKey) -> dict[str, Any]:
+        """Return what the dashboard shows: the snapshot, and the connections with the most of each."""
+        result: dict[str, Any] = {"stats": manager.stats().as_dict(), "interval": self.interval}
+        if self.connections:
+            tables = take_connections(manager, DASHBOARD_ROWS, (slowest, busiest))
+            for name, rows in zip(("slowest", "busiest"), tables, strict=True):
+                result[name] = [row.as_dict() for row in rows]
+        return result
+
+    def viewer(self, manager: WebSocketManager) -> Callable[..., WebSocket]:
+        """Return what makes the websocket of a dashboard, as a ``handler_cls``."""
+        return functools.partial(_Viewer, self._feed, manager)
+
+
+@functools.cache
+def _read(name: str) -> tuple[bytes, str]:
+    data = (DASHBOARD / name).read_bytes()
+    return data, f'"{hashlib.sha256(data).hexdigest()[:16]}"'
+
+
+def _file(path: str, environ: dict[str, Any]) -> Answer:
+    name, content_type = FILES[path]
+    data, tag = _read(name)
+    headers = (("Cache-Control", "no-cache"), ("ETag", tag))
+    if tag in environ.get("HTTP_IF_NONE_MATCH", ""):
+        return Answer(b"", content_type, headers, "304 Not Modified")
+    return Answer(data, content_type, headers)
+
+
+def _json(value: Any) -> Answer:
+    return Answer(json.dumps(value, separators=(",", ":")).encode(), "application/json")
+
+
+def mount(application: Application, stats: Application, path: str = "/stats") -> Application:
+    """Return a WSGI application that has ``stats`` under ``path``, and is ``application`` everywhere else."""
+    path = "/" + path.strip("/")
+
+    def mounted(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        wanted: str = environ.get("PATH_INFO", "")
+        if wanted != path and not wanted.startswith(f"{path}/"):
+            return application(environ, start_response)
+        # The same object: servers of ours look into it for the websocket.
+        environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + path
+        environ["PATH_INFO"] = wanted[len(path) :]
+        return stats(environ, start_response)
+
+    return mounted
+
+
+# --- the dashboard's websocket ----------------------------------------------------------------------------------------
+
+
+class _Viewer(WebSocket):
+    """The websocket of one dashboard. It may choose by what the connections in its tables are the first."""
+
+    DEFAULTS: Final[dict[str, SortKey]] = {"slowest": "round_trip", "busiest": "messages"}
+
+    def __init__(self, feed: _Feed, manager: WebSocketManager, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.feed = feed
+        self.manager = manager
+        self.keys = dict(self.DEFAULTS)
+
+    def opened(self) -> None:
+        self.feed.show(self)
+        self.feed.add(self)
+
+    def received_message(self, message: Message) -> None:
+        try:
+            wish = json.loads(message.data)
+        except (ValueError, RecursionError):
+            return
+        if isinstance(wish, dict):
+            self.keys.update({name: key for name, key in wish.items() if name in self.keys and key in SORT_KEYS})
+            self.feed.show(self)
+
+    def closed(self, code: int, reason: str | bytes | None = None) -> None:
+        self.feed.discard(self)
+
+
+class _Feed:
+    """Sends new figures to the dashboards that are open, from a thread that there is while one is.
+
+    All of them get the same snapshot: a second viewer costs next to nothing.
+    """
+
+    def __init__(self, application: StatsApplication) -> None:
+        self._application = application
+        self._lock = threading.Lock()
+        self._viewers: set[_Viewer] = set()
+        self._thread: threading.Thread | None = None
+        self._left = threading.Event()  # the last viewer has gone
+
+    def add(self, viewer: _Viewer) -> None:
+        """Show the figures to one more."""
+        with self._lock:
+            self._viewers.add(viewer)
+            self._left.clear()
+            if self._thread is None or not self._thread.is_alive():  # the latter: in a forked process
+                self._thread = threading.Thread(target=self._run, name="WebSocketStatistics", daemon=True)
+                self._thread.start()
+
+    def discard(self, viewer: _Viewer) -> None:
+        """Show them to one less."""
+        with self._lock:
+            self._viewers.discard(viewer)
+            if not self._viewers:
+                self._left.set()
+
+    def show(self, viewer: _Viewer) -> None:
+        """Send the figures as they are now to one viewer."""
+        self._send(viewer, self._figures(viewer))
+
+    def _figures(self, viewer: _Viewer) -> str:
+        figures = self._application.dashboard(viewer.manager, viewer.keys["slowest"], viewer.keys["busiest"])
+        return json.dumps(figures, separators=(",", ":"))
+
+    def _send(self, viewer: _Viewer, figures: str) -> None:
+        connection: Any = viewer._connection
+        if getattr(connection, "outbox_size", 0) > FEED_BACKLOG:
+            return  # it is behind, and the next figures are newer
+        try:
+            viewer.send(figures)
+        except (WebSocketException, OSError) as error:
+            logger.debug("A dashboard has gone: %s", error)
+
+    def _run(self) -> None:
+        while True:
+            self._left.wait(self._application.interval)
+            with self._lock:
+                viewers = list(self._viewers)
+                if not viewers:
+                    self._thread = None
+                    return
+            made: dict[tuple[Any, ...], str] = {}
+            for viewer in viewers:
+                key = (id(viewer.manager), *viewer.keys.values())
+                try:
+                    figures = made.get(key)
+                    if figures is None:
+                        figures = made[key] = self._figures(viewer)
+                    self._send(viewer, figures)
+                except Exception:
+                    logger.exception("The statistics could not be sent to %r", viewer)
+
+
+# --- Prometheus -------------------------------------------------------------------------------------------------------
+
+
+class StatsCollector:
+    """A collector for ``prometheus_client``: ``REGISTRY.register(StatsCollector(manager))``.
+
+    :param manager: whose figures it collects.
+    """
+
+    def __init__(self, manager: WebSocketManager) -> None:
+        self._manager = manager
+
+    def collect(self) -> Iterator[Any]:
+        """Return the metrics as they are now. Called by the registry, in any thread."""
+        return _metrics_of(self._manager.stats())
+
+
+def _metrics_of(stats: Snapshot) -> Iterator[Any]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    def gauge(name: str, text: str, value: float) -> Any:
+        return GaugeMetricFamily(f"ws4py_{name}", text, value=value)
+
+    def counter(name: str, text: str, value: float) -> Any:
+        return CounterMetricFamily(f"ws4py_{name}", text, value=value)
+
+    def family(make: Any, name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[Any, ...]]) -> Any:
+        metric = make(f"ws4py_{name}", text, labels=labels)
+        for *names, value in values:
+            metric.add_metric([str(item) for item in names], value)
+        return metric
+
+    connections, workers = stats.connections, stats.workers
+    ways = (("received", stats.received), ("sent", stats.sent))
+    yield gauge("uptime_seconds", "For how long the manager has run.", stats.uptime)
+    yield gauge("connections_open", "Websockets that are open.", connections.open)
+    yield gauge("connections_closing", "Websockets whose end has begun.", connections.closing)
+    yield counter("connections_opened", "Websockets that were opened.", connections.opened)
+    yield family(
+        CounterMetricFamily,
+        "connections_closed",
+        "Websockets that have ended, by the code given to closed().",
+        ("code",),
+        {**dict.fromkeys(SEEN_CODES, 0), **connections.closed}.items(),
+    )
+    yield family(
+        CounterMetricFamily,
+        "handshakes_refused",
+        "Handshakes that were refused, by the HTTP status.",
+        ("status",),
+        {**dict.fromkeys(SEEN_STATUSES, 0), **connections.refused}.items(),
+    )
+    yield family(
+        CounterMetricFamily,
+        "messages",
+        "Messages, control frames among them.",
+        ("direction", "kind"),
+        ((way, kind, value) for way, traffic in ways for kind, value in traffic.messages.items()),
+    )
+    yield family(
+        CounterMetricFamily,
+        "payload_bytes",
+        "Payload of text and binary messages, without compression.",
+        ("direction", "kind"),
+        ((way, kind, value) for way, traffic in ways for kind, value in traffic.payload_bytes.items()),
+    )
+    yield family(
+        CounterMetricFamily,
+        "socket_bytes",
+        "Bytes read from and written to sockets.",
+        ("direction",),
+        ((way, traffic.bytes) for way, traffic in ways),
+    )
+    compression = stats.compression
+    yield family(
+        CounterMetricFamily,
+        "compression_bytes",
+        "Payload of compressed messages: as the application has it, and as it is on the wire.",
+        ("direction", "form"),
+        (
+            ("received", "application", compression.received_after),
+            ("received", "wire", compression.received_before),
+            ("sent", "application", compression.sent_before),
+            ("sent", "wire", compression.sent_after),
+        ),
+    )
+    yield gauge("inbox_messages", "Messages that wait for a handler.", stats.inbox.messages)
+    yield gauge("inbox_bytes", "Their payload.", stats.inbox.bytes)
+    yield gauge("inbox_messages_largest", "Messages in the fullest inbox.", stats.inbox.largest_messages)
+    yield gauge("inbox_bytes_largest", "Payload in the largest inbox.", stats.inbox.largest_bytes)
+    yield gauge("outbox_bytes", "Bytes that wait to be written.", stats.outbox.bytes)
+    yield gauge("outbox_bytes_largest", "Bytes in the largest outbox.", stats.outbox.largest_bytes)
+    yield family(
+        GaugeMetricFamily,
+        "workers",
+        "Threads or greenlets that run callbacks.",
+        ("state",),
+        (("idle", workers.idle), ("busy", workers.busy)),
+    )
+    yield gauge("workers_limit", "How many there may be; 0 for no limit.", workers.limit)
+    yield gauge("run_queue_connections", "Connections that wait for a worker.", workers.waiting)
+    yield counter("turns", "Connections that workers have taken up.", workers.turns)
+    yield counter("handled_messages", "Messages that were handed to handlers.", workers.messages)
+    yield counter("handler_errors", "Exceptions that handlers raised.", workers.errors)
+    yield _histogram_of("queue_wait_seconds", "From something to do to a worker that does it.", workers.queue_wait)
+    yield _histogram_of("handler_seconds", "How long the callbacks of a turn took.", workers.handler_time)
+    yield _histogram_of("loop_lag_seconds", "How late the manager's timers went off.", stats.loop_lag)
+    yield _histogram_of("ping_round_trip_seconds", "From a Ping to its Pong.", stats.round_trip)
+    yield family(
+        CounterMetricFamily,
+        "limit_actions",
+        "How often a limit or a policy acted.",
+        ("limit",),
+        stats.limits.items(),
+    )
+    yield counter("broadcasts", "Broadcasts.", stats.broadcasts)
+    yield counter("broadcast_deliveries", "Messages that broadcasts put into an outbox.", stats.deliveries)
+
+
+def _histogram_of(name: str, text: str, histogram: HistogramSnapshot) -> Any:
+    from prometheus_client.core import HistogramMetricFamily
+
+    buckets, total = [], 0
+    for bound, number in zip((*map(repr, histogram.bounds), "+Inf"), histogram.buckets, strict=True):
+        total += number
+        buckets.append((bound, total))
+    return HistogramMetricFamily(f"ws4py_{name}", text, buckets=buckets, sum_value=histogram.sum)

@@ -1,0 +1,291 @@
+"""The command ``ws4py stats``: the figures of a server in a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import shutil
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+__all__ = ["add_command", "render"]
+
+Figures = dict[str, Any]
+
+BARS: Final = " ▁▂▃▄▅▆▇█"
+CLEAR: Final = "\x1b[H\x1b[J"
+OTHER_SCREEN: Final = "\x1b[?1049h\x1b[?25l"
+FIRST_SCREEN: Final = "\x1b[?25h\x1b[?1049l"
+
+
+def add_command(commands: Any, header: Callable[[str], tuple[str, str]], seconds: Callable[[str], float]) -> None:
+    """Add the command to those of ``ws4py``.
+
+    :param commands: where argparse keeps them.
+    :param header: parses ``NAME: VALUE``.
+    :param seconds: parses a time.
+    """
+    parser = commands.add_parser(
+        "stats",
+        help="show the statistics of a server",
+        description="Show what a server counts that has ws4py's statistics mounted.",
+    )
+    parser.add_argument(
+        "url",
+        metavar="URL",
+        help="where they are mounted, such as http://localhost:9000/stats; a name and a password may be in it",
+    )
+    parser.add_argument("-w", "--watch", action="store_true", help="show them again and again, until Ctrl+C")
+    parser.add_argument("--json", action="store_true", help="as JSON; with --watch, a line each time")
+    parser.add_argument(
+        "--interval", type=seconds, default=2.0, metavar="SECONDS", help="how often, with --watch (%(default)s)"
+    )
+    parser.add_argument("--timeout", type=seconds, default=10.0, metavar="SECONDS", help="for an answer (%(default)s)")
+    parser.add_argument(
+        "-H", "--header", action="append", default=[], type=header, metavar="'NAME: VALUE'", help="a further header"
+    )
+    parser.set_defaults(run=run)
+
+
+class Failure(Exception):
+    """Why there are no figures, in a sentence."""
+
+
+def make_request(url: str, headers: Sequence[tuple[str, str]] = ()) -> urllib.request.Request:
+    """Return the request for the figures that are mounted at ``url``.
+
+    :raises Failure: if it is no URL of HTTP.
+    """
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Failure(f"{url!r} is no http:// or https:// address")
+    path = parts.path if parts.path.endswith("/stats.json") else f"{parts.path.rstrip('/')}/stats.json"
+    userinfo, _, host = parts.netloc.rpartition("@")
+    request = urllib.request.Request(urlunsplit((parts.scheme, host, path, parts.query, "")))  # noqa: S310 - see above
+    if userinfo:
+        request.add_header("Authorization", f"Basic {base64.b64encode(unquote(userinfo).encode()).decode()}")
+    for name, value in headers:
+        request.add_header(name, value)
+    return request
+
+
+def fetch(request: urllib.request.Request, timeout: float) -> Figures:
+    """Return the figures.
+
+    :param timeout: in seconds.
+    :raises Failure: if there are none.
+    """
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310 - it is of HTTP
+            figures = json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            text = error.read(200).decode(errors="replace").strip().partition("\n")[0]
+        plain = error.headers.get_content_type() == "text/plain"
+        raise Failure(_clean(f"the server answers {error.code} {error.reason}{': ' + text if plain else ''}")) from None
+    except urllib.error.URLError as error:
+        raise Failure(f"{request.host} can't be asked: {error.reason}") from None
+    except (OSError, ValueError) as error:
+        raise Failure(f"the answer of {request.host} can't be read: {error}") from None
+    if not isinstance(figures, dict) or "connections" not in figures or "workers" not in figures:
+        raise Failure("these are not the statistics of ws4py: give the URL where they are mounted")
+    clean: Figures = _clean(figures)
+    return clean
+
+
+def _clean(value: Any) -> Any:
+    """Return what a server said without characters that would command a terminal."""
+    if isinstance(value, str):
+        return "".join(character if character.isprintable() else "?" for character in value)
+    if isinstance(value, dict):
+        return {_clean(name): _clean(item) for name, item in value.items()}
+    return [_clean(item) for item in value] if isinstance(value, list) else value
+
+
+def run(options: argparse.Namespace) -> int:
+    """Carry the command out; return the exit status."""
+    try:
+        request = make_request(options.url, options.header)
+        if not options.watch:
+            _write(_once(options, fetch(request, options.timeout), None))
+            return 0
+        return _watch(options, request)
+    except Failure as error:
+        sys.stderr.write(f"ws4py: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    except BrokenPipeError:
+        # Whoever reads has enough; and Python would complain once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _once(options: argparse.Namespace, figures: Figures, before: Figures | None) -> str:
+    if options.json:
+        return json.dumps(figures, indent=None if options.watch else 2) + "\n"
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return render(figures, before, _width(), colour) + "\n"
+
+
+def _width() -> int:
+    """Return how many columns there are."""
+    return min(100, shutil.get_terminal_size((80, 24)).columns)
+
+
+def _watch(options: argparse.Namespace, request: urllib.request.Request) -> int:
+    screen = sys.stdout.isatty() and not options.json
+    before: Figures | None = None
+    figures = fetch(request, options.timeout)  # a wrong address is no reason to wait
+    if screen:
+        _write(OTHER_SCREEN)
+    try:
+        while True:
+            text = _once(options, figures, before)
+            _write((CLEAR if screen else "") + text)
+            before = figures
+            time.sleep(max(0.1, options.interval))
+            while True:
+                try:
+                    figures = fetch(request, options.timeout)
+                    break
+                except Failure as error:  # it may be restarting
+                    if not screen:
+                        raise
+                    _write(f"{CLEAR}{text}\n{error}\n")
+                    time.sleep(max(0.1, options.interval))
+    finally:
+        if screen:
+            _write(FIRST_SCREEN)
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+# --- the text ---------------------------------------------------------------------------------------------------------
+
+
+def render(figures: Figures, before: Figures | None = None, width: int = 80, colour: bool = False) -> str:
+    """Return the figures as text.
+
+    :param before: earlier ones, for rates; without them they are those since the start.
+    :param width: in columns.
+    :param colour: with the terminal's codes.
+    """
+    bold, dim, red, off = ("\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[0m") if colour else ("", "", "", "")
+    connections, workers = figures["connections"], figures["workers"]
+    elapsed = figures["uptime"] if before is None else figures["time"] - before["time"]
+
+    def rate(way: str, count: Callable[[Figures], int]) -> float:
+        change = count(figures[way]) - (count(before[way]) if before is not None else 0)
+        return max(0.0, change / elapsed) if elapsed > 0 else 0.0
+
+    def data(traffic: Figures) -> int:
+        return int(traffic["messages"]["text"]) + int(traffic["messages"]["binary"])
+
+    def heading(text: str) -> str:
+        return f"{bold}{text}{off}"
+
+    since = "since the start" if before is None else f"in the last {elapsed:.0f} s"
+    lines = [
+        f"{heading('WebSockets')}  {figures['state']}, up {_duration(figures['uptime'])}",
+        "",
+        _row("Connections", f"{connections['open']:,} open", f"{connections['closing']:,} closing"),
+        _row("", f"{connections['opened']:,} opened", _counts("closed", connections["closed"])),
+        _row("", "", _counts("refused", connections["refused"])),
+        "",
+        f"{'':16}{'messages':>14}{'a second':>12}{'bytes':>14}{'a second':>12}  {dim}{since}{off}",
+    ]
+    for way in ("received", "sent"):
+        traffic = figures[way]
+        lines.append(
+            f"{way.capitalize():16}{data(traffic):>14,}{rate(way, data):>12,.1f}{_bytes(traffic['bytes']):>14}"
+            f"{_bytes(rate(way, lambda item: item['bytes'])):>12}"
+        )
+    compression = figures["compression"]
+    wire = compression["sent_after"] + compression["received_before"]
+    if wire:
+        ratio = (compression["sent_before"] + compression["received_after"]) / wire
+        lines.append(_row("Compression", f"{ratio:.1f} : 1", ""))
+    full = workers["limit"] and workers["busy"] >= workers["limit"]
+    limit = f" of {workers['limit']}" if workers["limit"] else ""
+    alarm = red if full and workers["waiting"] else ""
+    lines += [
+        "",
+        _row(
+            "Workers",
+            f"{alarm}{workers['busy']}{limit} busy{off if alarm else ''}",
+            f"{workers['idle']} idle, {workers['waiting']} connections waiting, {workers['errors']:,} errors",
+        ),
+        _row("Inboxes", f"{figures['inbox']['messages']:,} messages", f"most {figures['inbox']['largest_messages']:,}"),
+        _row("Outboxes", _bytes(figures["outbox"]["bytes"]), f"largest {_bytes(figures['outbox']['largest_bytes'])}"),
+        "",
+        f"{'':16}{'median':>14}{'90 %':>12}{'99 %':>14}  {dim}10 µs ... 10 s{off}",
+    ]
+    for name, title in (("queue_wait", "Queue wait"), ("handler_time", "Handler time")):
+        lines.append(_times(title, workers[name], before and before["workers"][name]))
+    for name, title in (("round_trip", "Round trip"), ("loop_lag", "Loop lag")):
+        lines.append(_times(title, figures[name], before and before[name]))
+    acted = {name: count for name, count in figures["limits"].items() if count}
+    lines += ["", _row("Limits", "" if acted else "none had to act", _counts("", acted) if acted else "")]
+    lines.append(_row("Broadcasts", f"{figures['broadcasts']:,}", f"{figures['deliveries']:,} deliveries"))
+    return "\n".join(line.rstrip() if colour else line.rstrip()[:width] for line in lines if line.strip() or not line)
+
+
+def _row(title: str, first: str, rest: str) -> str:
+    return f"{title:16}{first:22}{rest}" if first or rest else " "
+
+
+def _counts(title: str, counts: dict[str, int]) -> str:
+    listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    if not title:
+        return listed
+    return f"{sum(counts.values()):,} {title}" + (f" ({listed})" if listed else "")
+
+
+def _times(title: str, histogram: Figures, before: Figures | None) -> str:
+    buckets: list[int] = histogram["buckets"]
+    if before is not None:
+        recent = [now - then for now, then in zip(buckets, before["buckets"], strict=True)]
+        if any(recent) and min(recent) >= 0:
+            buckets = recent
+    values = [_quantile(histogram["bounds"], buckets, fraction) for fraction in (0.5, 0.9, 0.99)]
+    most = max(buckets) or 1
+    picture = "".join(BARS[-(-count * (len(BARS) - 1) // most)] for count in buckets)
+    return f"{title:16}{values[0]:>14}{values[1]:>12}{values[2]:>14}  {picture}"
+
+
+def _quantile(bounds: list[float], buckets: list[int], fraction: float) -> str:
+    from ws4py.manager.snapshot import HistogramSnapshot
+
+    value = HistogramSnapshot(tuple(bounds), tuple(buckets), 0.0).quantile(fraction)
+    return "-" if value is None else _time(value)
+
+
+def _time(seconds: float) -> str:
+    if seconds < 0.001:
+        return f"{seconds * 1e6:.0f} µs"
+    return f"{seconds * 1e3:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def _bytes(count: float) -> str:
+    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count:.0f} B"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    return (f"{days} d " if days else "") + f"{hours}:{minutes:02}:{rest:02}"
