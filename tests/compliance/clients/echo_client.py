@@ -13,13 +13,13 @@ LIMITS: dict[str, Any] = {"max_message_size": 32 * 1024 * 1024, "max_fragments":
 def play(base: type[Any], url: str, name: str) -> None:
     """Ask how many cases there are, play each, and have the reports written."""
 
-    class Counting(base):  # type: ignore[misc]
+    class Counting(base):
         count = 0
 
         def received_message(self, message: Message) -> None:
             self.count = int(str(message))
 
-    class Echo(base):  # type: ignore[misc]
+    class Echo(base):
         def received_message(self, message: Message) -> None:
             self.send(message.data, message.is_binary)
 
