@@ -1,0 +1,1 @@
+"""A load test of websocket servers with locust: ``python -m loadtest``."""
