@@ -7,102 +7,127 @@ another, so nothing else should run meanwhile.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import statistics
+import datetime as dt
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import measure
-from benchmarks.peers import PEERS, Peer
+from benchmarks import drawing, tables
+from benchmarks.bench import Bench, MeasurementError, build, raise_fd_limit
+from benchmarks.peers import ENVIRONMENTS, PEERS, Peer, install, packages
+from benchmarks.results import Results
+from benchmarks.rows import Row, all_rows
+
+NEEDED_FDS = 16000
+WORDS = {
+    "http": "serves no pages",
+    "tls": "has no TLS",
+    "deflate": "has no compression",
+    "ping": "sends no Pings by itself",
+    "slow": "has no handlers",
+}
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table.
-
-    :ivar name: what is measured, with its unit.
-    :ivar figure: measures it on one server.
-    :ivar higher_is_better: whether a ratio over 1 is in favour of ws4py.
-    """
-
-    name: str
-    figure: Callable[[Peer], float]
-    higher_is_better: bool = True
-
-
-def rows(seconds: float) -> dict[str, Row]:
-    """Return what can be measured, by short names."""
-
-    def echo(connections: int, window: int, size: int) -> Callable[[Peer], float]:
-        return lambda peer: measure.echo_rate(peer, connections, window, size, seconds)
-
-    return {
-        "echo-1-1": Row("echo/s: 1 connection, 1 in flight, 32 B", echo(1, 1, 32)),
-        "echo-100-1": Row("echo/s: 100 connections, 1 in flight, 32 B", echo(100, 1, 32)),
-        "echo-100-10": Row("echo/s: 100 connections, 10 in flight, 32 B", echo(100, 10, 32)),
-        "echo-64k": Row("echo/s: 10 connections, 4 in flight, 64 KiB", echo(10, 4, 65536)),
-        "idle-memory": Row(
-            "KB of memory for an idle connection, 5,000 open", lambda peer: measure.idle_memory(peer, 5000), False
-        ),
-    }
-
-
-def compare(peers: Sequence[Peer], chosen: Sequence[Row], runs: int) -> list[dict[str, object]]:
-    """Measure every row on every peer, ``runs`` times in turn; the first peer is what the others are compared with."""
-    results: list[dict[str, object]] = []
-    for row in chosen:
-        figures: dict[str, list[float]] = {peer.name: [] for peer in peers}
-        for _ in range(runs):
+def compare(results: Results, peers: Sequence[Peer], rows: Sequence[Row], path: Path) -> None:
+    """Measure every row on every peer, in turn, as often as the settings say. All is saved after each row."""
+    settings = results.settings
+    for number, row in enumerate(rows, 1):
+        begin = time.monotonic()
+        for run in range(settings["runs"]):
             for peer in peers:
-                figures[peer.name].append(row.figure(peer))
-                print(f"  {row.name}: {peer.name}: {figures[peer.name][-1]:,.6g}", file=sys.stderr)
-        medians = {name: statistics.median(values) for name, values in figures.items()}
-        first = medians[peers[0].name]
-        ratios = {name: first / value if row.higher_is_better else value / first for name, value in medians.items()}
-        results.append({"row": row.name, "figures": figures, "medians": medians, "ratios": ratios})
-    return results
+                if row.needs <= peer.able and peer.name not in results.failures.get(row.name, {}):
+                    cpus = settings["server_cpus"], settings["load_cpus"]
+                    bench = Bench(peer, settings["seconds"], *cpus, brief=settings["quick"])
+                    _measure(results, row, bench, run)
+                elif not row.needs <= peer.able:
+                    results.fail(row.name, peer.name, " and ".join(WORDS[need] for need in row.needs - peer.able))
+        results.save(path)
+        print(f"[{number}/{len(rows)}] {row.name}: {time.monotonic() - begin:.0f} s", file=sys.stderr)
 
 
-def table(results: Sequence[dict[str, object]], peers: Sequence[Peer]) -> str:
-    """Return the results as an aligned table, with how many times better the first peer is than each other one."""
-    lines = [["", peers[0].name, *(f"{peer.name} (times better)" for peer in peers[1:])]]
-    for result in results:
-        medians, ratios = result["medians"], result["ratios"]
-        assert isinstance(medians, dict)
-        assert isinstance(ratios, dict)
-        others = [f"{medians[peer.name]:,.4g} ({ratios[peer.name]:.2f})" for peer in peers[1:]]
-        lines.append([str(result["row"]), f"{medians[peers[0].name]:,.4g}", *others])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+def _measure(results: Results, row: Row, bench: Bench, run: int) -> None:
+    peer = bench.peer
+    try:
+        found = row.measure(bench)
+    except MeasurementError as error:
+        results.fail(row.name, peer.name, str(error))
+        print(f"  {row.name}: {peer.title}: {error}", file=sys.stderr)
+        return
+    results.add(row.name, peer.name, found)
+    shown = ", ".join(f"{key} {found[key]:,.6g}" for key in row.figures if key in found)
+    print(f"  {row.name} {run + 1}: {peer.title}: {shown}", file=sys.stderr)
+
+
+def report(results: Results, folder: Path, charts: bool) -> None:
+    """Print the table, and write it into a folder, with the charts."""
+    (folder / "table.rst").write_text(tables.as_rest(results))
+    text = tables.as_text(results)
+    (folder / "table.txt").write_text(text)
+    print(text)
+    if charts:
+        drawing.draw(results, folder)
+    print(f"All figures, the table and the charts are in {folder}")
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    rows = all_rows()
+    parser.add_argument("--peers", nargs="+", choices=list(PEERS), metavar="PEER", help="the first is compared")
+    parser.add_argument("--rows", nargs="+", choices=list(rows), metavar="ROW")
+    parser.add_argument("--list", action="store_true", help="name the peers and the rows")
+    parser.add_argument("--runs", type=int, default=3, help="of which the median counts; 3")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of load in each run; 3")
+    parser.add_argument("--quick", action="store_true", help="the most telling rows, one run of a second and a half")
+    parser.add_argument("--server-cpus", default="0", help="as taskset -c takes them; 0")
+    parser.add_argument("--load-cpus", default="1", help="likewise; 1")
+    parser.add_argument("--output", type=Path, help="a folder; by default one under .benchmarks/results/")
+    parser.add_argument("--no-charts", action="store_true", help="a table only")
+    parser.add_argument("--report", type=Path, metavar="JSON", help="measure nothing: report what was measured before")
+    arguments = parser.parse_args()
+    if arguments.list:
+        print("peers:", *(f"  {peer.name:20} {peer.title}" for peer in PEERS.values()), sep="\n")
+        print("rows:", *(f"  {row.name:20} {_says(row)}" for row in rows.values()), sep="\n")
+        raise SystemExit
+    if arguments.quick:
+        arguments.runs, arguments.seconds = 1, 1.5
+        arguments.rows = arguments.rows or [row.name for row in rows.values() if row.quick]
+    arguments.rows = arguments.rows or list(rows)
+    arguments.peers = arguments.peers or list(PEERS)
+    return arguments
+
+
+def _says(row: Row) -> str:
+    return "; ".join(figure.title for figure in row.figures.values()) + " (quick)" * row.quick
 
 
 def main() -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--peers", nargs="+", choices=list(PEERS), default=list(PEERS), help="the first is compared")
-    parser.add_argument("--rows", nargs="+", choices=list(rows(1.0)), default=list(rows(1.0)))
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of load in each run")
-    parser.add_argument("--json", type=Path, help="a file for all figures")
-    arguments = parser.parse_args()
-    measure.raise_fd_limit()
+    arguments = _parse()
+    if arguments.report:
+        folder = arguments.output or arguments.report.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        report(Results.read(arguments.report), folder, not arguments.no_charts)
+        return
+    if raise_fd_limit() < NEEDED_FDS:
+        print(f"Rows of 10,000 connections and more need `ulimit -n {NEEDED_FDS}` or higher", file=sys.stderr)
+    stamp = dt.datetime.now(dt.timezone.utc).strftime("%Y%m%d-%H%M%S")
+    folder = arguments.output or ENVIRONMENTS / "results" / stamp
     peers = [PEERS[name] for name in arguments.peers]
-    for peer in peers:
-        peer.install()
-    available = rows(arguments.seconds)
-    results = compare(peers, [available[name] for name in arguments.rows], arguments.runs)
-    print(table(results, peers))
-    calls = measure.idle_system_calls(peers[0], 1000, 5.0, "ping_interval=None")
-    print("\nsystem calls in 5 s with 1,000 idle connections and pings off, by thread:")
-    for name, count in sorted((calls or {"strace is not installed": 0}).items()):
-        print(f"  {name}: {count}")
-    if arguments.json:
-        machine = {"processor": platform.processor() or platform.machine(), "system": platform.platform()}
-        report = {"machine": machine, "python": sys.version, "results": results, "idle_system_calls": calls}
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+    rows = [row for name, row in all_rows().items() if name in arguments.rows]
+    build()
+    environments = sorted({peer.environment for peer in peers})
+    for environment in environments:
+        install(environment)
+    names = ("runs", "seconds", "server_cpus", "load_cpus", "quick")
+    results = Results({name: getattr(arguments, name) for name in names}, arguments.peers)
+    results.packages = {environment: packages(environment) for environment in environments}
+    try:
+        compare(results, peers, rows, folder / "results.json")
+    except KeyboardInterrupt:
+        results.save(folder / "results.json")
+        print("Stopped: this is what was measured until then", file=sys.stderr)
+    report(results, folder, not arguments.no_charts)
 
 
 if __name__ == "__main__":
