@@ -108,7 +108,12 @@ def build_frame(first: int, payload: bytes, key: bytes | None = None) -> bytes:
     :raises FrameTooLargeException: if the payload is longer than that.
     """
     size = len(payload)
-    mask_bit = 0 if key is None else 0x80
+    if key is None:
+        mask_bit = 0
+        if size < 126:  # by far the most of what servers send
+            return bytes((first, size)) + payload
+    else:
+        mask_bit = 0x80
     if size < 126:
         header = bytes((first, mask_bit | size))
     elif size < 65536:

@@ -296,7 +296,9 @@ class Stream:
         if codec is not None and codec.wants(payload):
             reserved, payload = codec.encode(payload)
             first |= reserved
-        return build_frame(first, payload, os.urandom(4) if self.always_mask else None)
+        if self.always_mask:
+            return build_frame(first, payload, os.urandom(4))
+        return build_frame(first, payload)
 
     def begin_fragments(self) -> Callable[[int, bytes], bytes]:
         """Begin a message that is sent in fragments.

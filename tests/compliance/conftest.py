@@ -24,15 +24,23 @@ class Run:
 
 
 @pytest.fixture(scope="session")
-def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Run the suite against the target that is the parameter; an error is kept, for one test to show it in full."""
+def runs() -> dict[Target, Run]:
+    """What has been run: pytest may come back to a target after others."""
+    return {}
+
+
+@pytest.fixture
+def run(request: pytest.FixtureRequest, runs: dict[Target, Run], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Run the suite against the target that is the parameter, once; an error is kept, for one test to show it in full."""
     target: Target = request.param
-    cases = _asked_for(request.session, target) or target.cases
-    folder = tmp_path_factory.mktemp(target.name)
-    try:
-        return Run(target, cases, folder, target.run(cases, folder))
-    except SuiteError as error:
-        return Run(target, cases, folder, None, str(error))
+    if target not in runs:
+        cases = _asked_for(request.session, target) or target.cases
+        folder = tmp_path_factory.mktemp(target.name)
+        try:
+            runs[target] = Run(target, cases, folder, target.run(cases, folder))
+        except SuiteError as error:
+            runs[target] = Run(target, cases, folder, None, str(error))
+    return runs[target]
 
 
 def _asked_for(session: pytest.Session, target: Target) -> list[str]:

@@ -16,7 +16,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("run", TARGETS, ids=str, indirect=True, scope="session")
+@pytest.mark.parametrize("run", TARGETS, ids=str, indirect=True)
 def test_run(run: Run) -> None:
     """The suite ran to its end, and gave a verdict on each case."""
     if run.report is None:
@@ -28,7 +28,6 @@ def test_run(run: Run) -> None:
     ("run", "case"),
     [pytest.param(target, case, id=f"{target}-{case}") for target in TARGETS for case in target.cases],
     indirect=["run"],
-    scope="session",
 )
 def test_case(run: Run, case: str) -> None:
     """The case gets the one verdict that is expected."""

@@ -23,7 +23,7 @@ INVALID_UTF8 = {case for case in CORE if case.startswith(_ALL_INVALID)} | {
 """The cases that send text which is not UTF-8, by the descriptions of the suite."""
 
 
-@pytest.mark.parametrize("run", CONTROLS, ids=str, indirect=True, scope="session")
+@pytest.mark.parametrize("run", CONTROLS, ids=str, indirect=True)
 def test_a_program_that_does_not_check_utf8_fails_exactly_where_that_matters(run: Run) -> None:
     if run.report is None:
         pytest.fail(run.error, pytrace=False)

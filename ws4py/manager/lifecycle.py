@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 from ws4py.framing import FIN, OPCODE_PING
-from ws4py.manager.batch import BatchIO, Received
+from ws4py.manager.batch import BatchIO
 from ws4py.manager.connection import ENDED, Connection, Phase
 from ws4py.manager.limits import Limits
 from ws4py.manager.pollers import READ, WRITE, Poller
@@ -58,7 +58,7 @@ class Lifecycle:
         """Read from connections, as one batch."""
         raise NotImplementedError
 
-    def _received(self, connection: Connection, data: Received) -> None:
+    def _received(self, connection: Connection, data: bytes | OSError) -> None:
         """Take in what was read from a connection."""
         raise NotImplementedError
 

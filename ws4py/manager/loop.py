@@ -12,7 +12,7 @@ from typing import Final
 
 from ws4py.exc import TooManyFragmentsException
 from ws4py.framing import OPCODE_BINARY, OPCODE_PING, OPCODE_PONG, OPCODE_TEXT
-from ws4py.manager.batch import Received, Sent
+from ws4py.manager.batch import Sent
 from ws4py.manager.connection import Connection, Phase
 from ws4py.manager.lifecycle import Lifecycle
 from ws4py.manager.limits import Limits
@@ -134,12 +134,13 @@ class Loop(Lifecycle):
     def _write(self) -> None:
         """Write what is dirty, as one batch, and see to what else those connections need."""
         dirty = self._dirty
+        new, shut = Phase.NEW, Phase.SHUT
         connections, self._writable = self._writable, []
         for _ in range(len(dirty)):
             connection = dirty.popleft()
-            if connection.phase == Phase.NEW:
+            if connection.phase == new:
                 self._adopt(connection)
-            if connection.transport.blocked or connection.phase == Phase.SHUT:
+            if connection.transport.blocked or connection.phase == shut:
                 connection.leave_output()
                 self._settle(connection)
             else:
@@ -148,7 +149,7 @@ class Loop(Lifecycle):
             return
         written: list[Connection] = []
         jobs: list[tuple[Transport, bytes | memoryview]] = []
-        now = self._clock() if connections else 0.0
+        now = self._clock()
         for connection in connections:
             data = connection.take_output()
             if data is None:
@@ -227,14 +228,13 @@ class Loop(Lifecycle):
             pending: list[Connection] = []
             results = self._io.receive([connection.transport for connection in connections])
             for connection, data in zip(connections, results, strict=True):
-                self._received(connection, data)
+                if data is not None:
+                    self._received(connection, data)
                 if connection.transport.secure and connection.interest & READ and connection.transport.pending():
                     pending.append(connection)
             connections = pending
 
-    def _received(self, connection: Connection, data: Received) -> None:
-        if data is None:
-            return
+    def _received(self, connection: Connection, data: bytes | OSError) -> None:
         if not data or isinstance(data, OSError):
             if data:
                 logger.debug("Could not read from %r: %s", connection.websocket, data)
