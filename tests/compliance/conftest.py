@@ -31,7 +31,7 @@ def runs() -> dict[Target, Run]:
 
 @pytest.fixture
 def run(request: pytest.FixtureRequest, runs: dict[Target, Run], tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Run the suite against the target that is the parameter, once; an error is kept, for one test to show it in full."""
+    """Run the suite against the target that is the parameter, once; an error is kept, for a test to show it in full."""
     target: Target = request.param
     if target not in runs:
         cases = _asked_for(request.session, target) or target.cases
