@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from ws4py.streaming import DEFAULT_MAX_FRAGMENTS, DEFAULT_MAX_MESSAGE_SIZE
 
 __all__ = ["Limits", "OverflowPolicy"]
+
+_OF_A_MANAGER: Final = frozenset({"max_connections", "max_connections_per_ip", "drain_timeout"})
 
 OverflowPolicy = Literal["close", "drop", "latest"]
 """What a broadcast does for a peer whose outbox is full: close it with 1013, leave this message out, or keep the
@@ -81,6 +84,20 @@ class Limits:
         if not number or value < 0 or (value == 0 and optional):
             least = "over 0" if optional else "of at least 0"
             raise ValueError(f"{name} must be a number of seconds {least}{_or_none(optional)}, not {value!r}")
+
+    @classmethod
+    def check_endpoint(cls, limits: Mapping[str, Any]) -> None:
+        """Check what is set for one endpoint of a server, by name.
+
+        :raises TypeError: for a name that is no limit, or one that only the manager as a whole can have.
+        :raises ValueError: for a value out of range.
+        """
+        cls().but(**limits)
+        names = sorted(_OF_A_MANAGER & limits.keys())
+        if names:
+            raise TypeError(
+                f"{', '.join(names)} can't be set for an endpoint: give it to the manager, or to WebSocketPlugin"
+            )
 
     def but(self, **changes: Any) -> Limits:
         """Return a copy with some changed.

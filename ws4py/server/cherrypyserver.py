@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import cherrypy
 from cherrypy import Tool
@@ -46,9 +46,6 @@ from ws4py.websocket import WebSocket
 __all__ = ["WebSocketPlugin", "WebSocketTool"]
 
 logger = logging.getLogger("ws4py")
-
-_MANAGERS_OWN: Final = frozenset({"max_connections", "max_connections_per_ip", "drain_timeout"})
-"""Limits that no endpoint can have for itself."""
 
 
 class Refusal(cherrypy.HTTPError, HandshakeError):  # type: ignore[misc]
@@ -111,10 +108,7 @@ class WebSocketTool(Tool):  # type: ignore[misc]
         :raises ValueError: if a limit is out of range.
         """
         request = cherrypy.serving.request
-        Limits().but(**limits)
-        if not _MANAGERS_OWN.isdisjoint(limits):
-            names = ", ".join(sorted(_MANAGERS_OWN & limits.keys()))
-            raise TypeError(f"{names} can't be set for an endpoint: give it to WebSocketPlugin")
+        Limits.check_endpoint(limits)
         try:
             acceptance = handshake.negotiate(
                 request.method,

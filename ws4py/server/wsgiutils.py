@@ -18,7 +18,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from ws4py import WS_VERSION, handshake
 from ws4py.exc import HandshakeError, ManagerError
@@ -34,8 +34,6 @@ __all__ = ["WebSocketWSGIApplication", "refuse"]
 
 
 logger = logging.getLogger("ws4py")
-
-_MANAGERS_OWN: Final = frozenset({"max_connections", "max_connections_per_ip", "drain_timeout"})
 
 
 class _Headers(dict[str, str]):
@@ -90,9 +88,7 @@ class WebSocketWSGIApplication:
         compression: bool | Extension | None = None,
         **limits: Any,
     ) -> None:
-        Limits().but(**limits)
-        if not _MANAGERS_OWN.isdisjoint(limits):
-            raise TypeError(f"{', '.join(sorted(_MANAGERS_OWN & limits.keys()))} can't be set for an endpoint")
+        Limits.check_endpoint(limits)
         self.protocols = protocols
         self.extensions = extensions
         self.compression = compression
