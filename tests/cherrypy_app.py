@@ -363,8 +363,10 @@ class Root:
 
 
 def forked(handler: WebSocket, pipe: Any) -> None:
-    """Send to the websocket what comes through the pipe: in a process of its own."""
-    handler.send("the child is ready")
+    """Send to the websocket what comes through the pipe: in a process of its own.
+
+    What comes is from the peer, so the head of the response is written by then.
+    """
     handler.send(b"the child got " + pipe.recv())
 
 

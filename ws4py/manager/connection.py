@@ -132,18 +132,17 @@ class Connection(Outbox):
         """Run the callbacks that the inbox asks for, in order; tell whether more came meanwhile. See
         :class:`workers.Job`.
         """
+        limit = self.limits.max_outbox_size
         with self._lock:
             items = self._inbox
-            if items is None or self._stalled():
+            if items is None or (self._outbox_size >= limit and self._stalled()):
                 self._scheduled = False
                 self.unsettled = True
                 return False
             self._inbox = None
             self._inbox_size = 0
-            starved = self.starved
-        if starved:
+        if self.starved:
             self._manager.attend(self)
-        limit = self.limits.max_outbox_size
         received_message = self.websocket.received_message
         for index, item in enumerate(items):
             if self._outbox_size >= limit and index and self._sending != SENDING_ENDED:
@@ -224,7 +223,7 @@ class Connection(Outbox):
             self._inbox_size += size
             if len(self._inbox) >= limits.max_inbox_messages or self._inbox_size >= limits.max_inbox_size:
                 self.starved = self.unsettled = True
-            return self._schedule()
+            return not self._scheduled and self._schedule()
 
     def _schedule(self) -> bool:
         if self._scheduled or self._inbox is None:
