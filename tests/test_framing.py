@@ -404,6 +404,51 @@ def test_nothing_is_handed_on_before_a_header_is_whole(role: Role) -> None:
     assert frames == []
 
 
+# --- a whole message at once ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 125])
+@pytest.mark.parametrize("first", [0x81, 0x82])
+def test_a_short_message_that_comes_by_itself_is_taken_whole(role: Role, first: int, size: int) -> None:
+    payload = bytes(range(size))
+    assert role.parser().take_whole(role.frame(first, payload)) == payload
+
+
+@pytest.mark.parametrize("difference", [-1, 0, 1])
+def test_nothing_else_is_taken_whole(role: Role, difference: int) -> None:
+    """Whatever the header: what is taken is what the parser would have found, and nothing is left out."""
+    for first in range(256):
+        for second in range(256):
+            data = bytes((first, second)) + bytes(range((second & 0x7F) + (4 if role.masked else 0)))
+            data = data[:-1] if difference < 0 else data + bytes(difference)
+            payload = role.parser().take_whole(data)
+            right = first in (0x81, 0x82) and second & 0x7F < 126 and bool(second & 0x80) is role.masked
+            assert (payload is not None) is (right and not difference)
+            if payload is not None:
+                frames: Frames = []
+                role.parser().feed(data, frames)
+                assert frames == [(first, payload)]
+
+
+def test_what_is_too_short_for_a_header_is_not_taken_whole(role: Role) -> None:
+    wire = role.frame(0x82)
+    assert [role.parser().take_whole(wire[:size]) for size in range(len(wire))] == [None] * len(wire)
+
+
+def test_nothing_is_taken_whole_in_the_middle_of_something(role: Role) -> None:
+    wire = role.frame(0x82, b"whole")
+    for begun in (wire[:1], wire[:-1], role.frame(0x02, b"part")):
+        parser = role.parser()
+        parser.feed(begun, [])
+        assert parser.take_whole(wire) is None
+
+
+def test_what_is_too_large_is_not_taken_whole(role: Role) -> None:
+    assert role.parser(max_message_size=5).take_whole(role.frame(0x82, b"small")) == b"small"
+    assert role.parser(max_message_size=5).take_whole(role.frame(0x82, b"larger")) is None
+    assert role.parser(max_message_size=0).take_whole(role.frame(0x82)) == b""
+
+
 # --- limits ---------------------------------------------------------------------------------------------------------
 
 

@@ -65,6 +65,7 @@ _RSV1_FIRST_BYTES: Final = _PLAIN_FIRST_BYTES | {0x41, 0xC1, 0x42, 0xC2}
 _WHOLE_MESSAGES: Final = frozenset({0x81, 0x82})  # by far the most frequent first bytes
 _pack_medium = struct.Struct("!BBH").pack
 _pack_long = struct.Struct("!BBQ").pack
+_to_int = int.from_bytes
 
 
 def apply_mask(data: bytes, key: bytes) -> bytes:
@@ -76,7 +77,7 @@ def _mask_short(data: bytes, key: bytes) -> bytes:
     """One exclusive or of integers as long as the payload."""
     size = len(data)
     stream = (key * ((size + 3) >> 2))[:size]
-    return (int.from_bytes(data, "little") ^ int.from_bytes(stream, "little")).to_bytes(size, "little")
+    return (_to_int(data, "little") ^ _to_int(stream, "little")).to_bytes(size, "little")
 
 
 def _mask_long(data: bytes, key: bytes) -> bytes:
@@ -88,7 +89,14 @@ def _mask_long(data: bytes, key: bytes) -> bytes:
 
 
 _LONG_PAYLOAD: Final = 2048
+_SHORT_SIZES: Final = 126  # payloads of fewer bytes have a header of two
 _TRANSLATIONS: Final = tuple(_mask_short(bytes(range(256)), bytes((byte,)) * 4) for byte in range(256))
+
+
+# Most frames that a server writes begin with one of these.
+_SHORT_HEADERS: Final = {
+    first: tuple(bytes((first, size)) for size in range(_SHORT_SIZES)) for first in sorted(_WHOLE_MESSAGES)
+}
 
 
 def payload_size(frame: bytes) -> int:
@@ -110,11 +118,11 @@ def build_frame(first: int, payload: bytes, key: bytes | None = None) -> bytes:
     size = len(payload)
     if key is None:
         mask_bit = 0
-        if size < 126:  # by far the most of what servers send
-            return bytes((first, size)) + payload
+        if size < _SHORT_SIZES and first in _SHORT_HEADERS:
+            return _SHORT_HEADERS[first][size] + payload
     else:
         mask_bit = 0x80
-    if size < 126:
+    if size < _SHORT_SIZES:
         header = bytes((first, mask_bit | size))
     elif size < 65536:
         header = _pack_medium(first, mask_bit | 126, size)
@@ -189,6 +197,28 @@ class FrameParser:
         is the extension's business.
         """
         self._first_bytes = _RSV1_FIRST_BYTES
+
+    def take_whole(self, data: bytes) -> bytes | None:
+        """Return the unmasked payload if ``data`` is one short, whole message that no extension has touched, and no
+        more: nearly all that is read of an interactive peer. Else return None, for :meth:`feed` to parse it.
+
+        No rule is left out: what breaks one is not such a message.
+        """
+        size = len(data) - 6 if self._expected_mask_bit else len(data) - 2
+        if (
+            not 0 <= size < _SHORT_SIZES
+            or data[1] != size | self._expected_mask_bit
+            or data[0] not in _WHOLE_MESSAGES
+            or self._head
+            or self._remaining
+            or self._fragments
+            or (self.max_message_size is not None and size > self.max_message_size)
+        ):
+            return None
+        if not self._expected_mask_bit:
+            return data[2:]
+        # As _mask_short() does, without its call.
+        return (_to_int(data[6:], "little") ^ _to_int((data[2:6] * 32)[:size], "little")).to_bytes(size, "little")
 
     def feed(self, data: bytes, frames: list[tuple[int, bytes]]) -> None:
         """Parse ``data``, and append a ``(first byte, unmasked payload)`` to ``frames`` for each frame in it.

@@ -191,9 +191,15 @@ class Stream:
         messages: list[Message] = []
         if self.ended:
             return messages
+        new = object.__new__
+        whole = self._parser.take_whole(data)
+        if whole is not None and (data[0] == FIN | OPCODE_BINARY or whole.isascii()):
+            message: Message = new(BinaryMessage if data[0] == FIN | OPCODE_BINARY else TextMessage)
+            message.data = whole
+            messages.append(message)
+            return messages
         frames: list[tuple[int, bytes]] = []
         failure: WebSocketException | None = None
-        new = object.__new__
         try:
             self._parser.feed(data, frames)
         except WebSocketException as error:
@@ -204,7 +210,7 @@ class Stream:
                     if not payload.isascii():
                         _check_utf8(payload)
                     # What the parser found needs none of a constructor's conversions.
-                    message: Message = new(TextMessage)
+                    message = new(TextMessage)
                     message.data = payload
                     messages.append(message)
                 elif first == FIN | OPCODE_BINARY:
