@@ -6,6 +6,9 @@ import dataclasses
 import json
 import re
 import threading
+from bisect import bisect_left
+from collections import deque
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from ws4py.extensions.permessage_deflate import PerMessageDeflate
 from ws4py.framing import FIN, OPCODE_CONTINUATION, OPCODE_TEXT, build_frame, payload_size
 from ws4py.manager import WebSocketManager
 from ws4py.manager.snapshot import LIMITS, SORT_KEYS, HistogramSnapshot, Snapshot, path_of
-from ws4py.manager.statistics import TIME_BOUNDS, Histogram
+from ws4py.manager.statistics import MANY, TIME_BOUNDS, Histogram
 from ws4py.websocket import WebSocket
 
 NOTHING = {"text": 0, "binary": 0, "ping": 0, "pong": 0, "close": 0}
@@ -419,10 +422,10 @@ def test_it_is_immutable(stage: Stage) -> None:
 
 def test_histograms() -> None:
     histogram = Histogram()
-    assert HistogramSnapshot(TIME_BOUNDS, tuple(histogram.buckets), 0.0).quantile(0.5) is None
+    assert HistogramSnapshot(TIME_BOUNDS, *histogram.read()).quantile(0.5) is None
     for value in (0.00005, 0.002, 0.002, 0.003, 100.0):
         histogram.observe(value)
-    snapshot = HistogramSnapshot(TIME_BOUNDS, tuple(histogram.buckets), histogram.total)
+    snapshot = HistogramSnapshot(TIME_BOUNDS, *histogram.read())
     assert snapshot.count == histogram.count == 5
     assert snapshot.sum == pytest.approx(100.00705)
     assert snapshot.quantile(0.1) == pytest.approx(0.0000375)
@@ -431,3 +434,31 @@ def test_histograms() -> None:
     other = histogram.copy()
     other.merge(histogram)
     assert (other.count, histogram.count) == (10, 5)
+
+
+def test_a_histogram_tells_at_any_moment_what_it_was_given() -> None:
+    values = [*TIME_BOUNDS, 0.0, 11.0, *(1.0 / number for number in range(1, 2 * MANY))] * 2
+    histogram = Histogram()
+    expected = [0] * (len(TIME_BOUNDS) + 1)
+    for number, value in enumerate(values, 1):
+        histogram.observe(value)
+        expected[bisect_left(TIME_BOUNDS, value)] += 1
+        assert histogram.count == number
+        if number % 100 == 1 or number % MANY in {MANY - 1, 0, 1}:
+            buckets, total = histogram.read()
+            assert list(buckets) == expected
+            assert total == pytest.approx(sum(values[:number]))
+
+
+def test_a_histogram_is_read_while_it_counts() -> None:
+    """A reader meets each value once, also while the observing thread counts what it has kept."""
+    histogram = Histogram()
+    number = 100 * MANY
+    observer = start_thread(lambda: deque(map(histogram.observe, repeat(1.0, number)), 0))
+    before = 0
+    while before < number:
+        buckets, total = histogram.read()
+        assert sum(buckets) == total >= before
+        before = sum(buckets)
+    observer.result()
+    assert histogram.count == number

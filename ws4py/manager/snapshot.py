@@ -349,7 +349,7 @@ def _slices(manager: WebSocketManager, connections: list[Connection]) -> Iterato
 
 
 def _histogram(histogram: Histogram) -> HistogramSnapshot:
-    return HistogramSnapshot(TIME_BOUNDS, tuple(histogram.buckets), histogram.total)
+    return HistogramSnapshot(TIME_BOUNDS, *histogram.read())
 
 
 def _frozen(counts: Mapping[Any, int]) -> Mapping[Any, int]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from ws4py.manager.statistics import TIME_BOUNDS, WorkerCounters
+from ws4py.manager.statistics import MANY, WorkerCounters
 
 __all__ = ["Job", "WorkerPool"]
 
@@ -91,12 +90,12 @@ class WorkerPool:
                 total.merge(counters)
         return total
 
-    def submit(self, jobs: Iterable[Job]) -> None:
+    def submit(self, jobs: Sequence[Job]) -> None:
         """Put jobs on the run queue. Any thread may call; it does not wait."""
         now = time.monotonic()
         for job in jobs:
             job.queued_at = now
-            self._queue.append(job)
+        self._queue.extend(jobs)
         if self._taker is None or now - self._taken_at > FRESH:
             self._wake()
 
@@ -178,10 +177,9 @@ class WorkerPool:
         lock.acquire()
         clock = time.monotonic
         # As Histogram.observe() does, without the calls: nearly every message is a turn.
-        wait, turn = counters.queue_wait, counters.turn_time
-        waits, turns = wait.buckets, turn.buckets
-        find, bounds = bisect_left, TIME_BOUNDS
+        waits, turns = counters.queue_wait.settle(), counters.turn_time.settle()
         job: Job | None
+        now = clock()
         while True:
             try:
                 job = queue.popleft()
@@ -193,19 +191,19 @@ class WorkerPool:
                     self._end_rest()
                 if self._stopping or not self._park(lock):
                     break
+                now = clock()
                 continue
-            self._taken_at = began = clock()
+            self._taken_at = began = now  # the end of one turn is the beginning of the next
             self._taker = lock
             counters.turns += 1
-            waited = began - job.queued_at
-            waits[find(bounds, waited)] += 1
-            wait.total += waited
+            waits.append(began - job.queued_at)
             more = job.run_turn(counters)
-            ended = clock()
-            turns[find(bounds, ended - began)] += 1
-            turn.total += ended - began
+            now = clock()
+            turns.append(now - began)
+            if len(turns) >= MANY:
+                waits, turns = counters.queue_wait.settle(), counters.turn_time.settle()
             if more:
-                job.queued_at = ended
+                job.queued_at = now
                 queue.append(job)
         with self._lock:
             self._forget(thread)
