@@ -174,7 +174,7 @@ class WebSocket:
             return
         opcode, data = encode_payload(payload, binary)
         if opcode <= OPCODE_BINARY:
-            self._writer().send_message(opcode, data)
+            (self._connection or self._writer()).send_message(opcode, data)
         elif isinstance(payload, CloseControlMessage):
             self._close(payload)
         else:

@@ -133,7 +133,9 @@ class Connection(Outbox):
         :class:`workers.Job`.
         """
         limit = self.limits.max_outbox_size
-        with self._lock:
+        lock = self._lock
+        lock.acquire()
+        try:
             items = self._inbox
             if items is None or (self._outbox_size >= limit and self._stalled()):
                 self._scheduled = False
@@ -141,13 +143,15 @@ class Connection(Outbox):
                 return False
             self._inbox = None
             self._inbox_size = 0
+        finally:
+            lock.release()
         if self.starved:
             self._manager.attend(self)
         received_message = self.websocket.received_message
-        for index, item in enumerate(items):
-            if self._outbox_size >= limit and index and self._sending != SENDING_ENDED:
+        for item in items:
+            if self._outbox_size >= limit and item is not items[0] and self._sending != SENDING_ENDED:
                 with self._lock:
-                    self._inbox = items[index:] + (self._inbox or [])
+                    self._inbox = items[items.index(item) :] + (self._inbox or [])
                     self._inbox_size = sum(len(item.data) for item in self._inbox if isinstance(item, Message))
                 break
             if item.opcode <= OPCODE_BINARY:
@@ -159,7 +163,8 @@ class Connection(Outbox):
                         self._raised(error, counters)
             else:
                 self._handle_other(item, counters)
-        with self._lock:
+        lock.acquire()
+        try:
             if self._inbox is None:
                 self._scheduled = False
             elif self._stalled():
@@ -167,6 +172,8 @@ class Connection(Outbox):
                 self.unsettled = True
             else:
                 return True
+        finally:
+            lock.release()
         return False
 
     def _handle_other(self, item: Any, counters: WorkerCounters) -> None:
@@ -215,7 +222,9 @@ class Connection(Outbox):
         :param size: bytes of payload in them.
         """
         limits = self.limits
-        with self._lock:
+        lock = self._lock
+        lock.acquire()
+        try:
             if self._inbox is None:
                 self._inbox = items
             else:
@@ -224,6 +233,8 @@ class Connection(Outbox):
             if len(self._inbox) >= limits.max_inbox_messages or self._inbox_size >= limits.max_inbox_size:
                 self.starved = self.unsettled = True
             return not self._scheduled and self._schedule()
+        finally:
+            lock.release()
 
     def _schedule(self) -> bool:
         if self._scheduled or self._inbox is None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ws4py.framing import FIN, OPCODE_PING
-from ws4py.manager.batch import BatchIO
+from ws4py.manager.batch import BatchIO, Received
 from ws4py.manager.connection import ENDED, Connection, Phase
 from ws4py.manager.limits import Limits
 from ws4py.manager.pollers import READ, WRITE, Poller
@@ -48,6 +48,7 @@ class Lifecycle:
         self._dirty: deque[Connection] = deque()  # what the thread is to look at
         self._ready: list[Connection] = []  # what goes to the run queue at the end of a cycle
         self._pings = 0
+        self._secure = False  # whether there ever was a connection with TLS
 
     def count_limit(self, name: str) -> None:
         """Count that a limit or a policy acted. Any thread may call."""
@@ -58,13 +59,14 @@ class Lifecycle:
         """Read from connections, as one batch."""
         raise NotImplementedError
 
-    def _received(self, connection: Connection, data: bytes | OSError) -> None:
-        """Take in what was read from a connection."""
+    def _take_in(self, connections: Sequence[Connection], results: Sequence[Received]) -> None:
+        """Take in what was read from connections."""
         raise NotImplementedError
 
     def _adopt(self, connection: Connection) -> None:
         """Begin to watch a new connection, and read what came before that."""
         connection.phase = Phase.OPEN
+        self._secure = self._secure or connection.transport.secure
         self.counters.opened += 1
         if connection.schedule():
             self._ready.append(connection)
@@ -73,7 +75,7 @@ class Lifecycle:
             self._set_timer(connection, self._clock() + interval)
         early, connection.websocket.buf = connection.websocket.buf, b""
         if early:  # first, for to watch is to read on if a TLS object has more
-            self._received(connection, bytes(early))
+            self._take_in([connection], [bytes(early)])
         self._watch(connection)
 
     def _watch(self, connection: Connection) -> None:

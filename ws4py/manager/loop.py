@@ -7,12 +7,12 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from ws4py.exc import TooManyFragmentsException
 from ws4py.framing import OPCODE_BINARY, OPCODE_PING, OPCODE_PONG, OPCODE_TEXT
-from ws4py.manager.batch import Sent
+from ws4py.manager.batch import Received
 from ws4py.manager.connection import Connection, Phase
 from ws4py.manager.lifecycle import Lifecycle
 from ws4py.manager.limits import Limits
@@ -145,9 +145,12 @@ class Loop(Lifecycle):
                 self._settle(connection)
             else:
                 connections.append(connection)
-        if not connections:
-            return
-        written: list[Connection] = []
+        if connections:
+            self._send(connections)
+
+    def _send(self, connections: Sequence[Connection]) -> None:
+        """Write what connections have to send, as one batch, and see to what else they need."""
+        senders: list[Connection] = []
         jobs: list[tuple[Transport, bytes | memoryview]] = []
         now = self._clock()
         for connection in connections:
@@ -157,25 +160,23 @@ class Loop(Lifecycle):
             else:
                 if data and not data[0] & 0x08:  # a Ping of ours is no sign of life
                     connection.active_at = now
-                written.append(connection)
+                senders.append(connection)
                 jobs.append((connection.transport, data))
-        if jobs:
-            for connection, job, result in zip(written, jobs, self._io.send(jobs), strict=True):
-                self._written(connection, len(job[1]), result)
-
-    def _written(self, connection: Connection, size: int, result: Sent) -> None:
-        if isinstance(result, OSError):
-            logger.debug("Could not write to %r: %s", connection.websocket, result)
-            self._lose(connection)
+        if not jobs:
             return
-        if result == size:
-            if connection.output_taken(size):
-                self._dirty.append(connection)
-            if not connection.unsettled and connection.interest == READ:
-                return
-        else:
-            connection.output_left(result)
-        self._settle(connection)
+        for connection, (_, data), result in zip(senders, jobs, self._io.send(jobs), strict=True):
+            if result == len(data):
+                if connection.output_taken(len(data)):
+                    self._dirty.append(connection)
+                if not connection.unsettled and connection.interest == READ:
+                    continue
+            elif isinstance(result, OSError):
+                logger.debug("Could not write to %r: %s", connection.websocket, result)
+                self._lose(connection)
+                continue
+            else:
+                connection.output_left(result)
+            self._settle(connection)
 
     def write_until(self, connection: Connection, deadline: float) -> bool:
         """Write a connection's outbox, waiting for its peer, until there is room; return whether there is. Blocks all
@@ -187,9 +188,7 @@ class Loop(Lifecycle):
         poller.register(connection.fd, WRITE)
         try:
             while connection.outbox_full and connection.phase < Phase.SHUT:
-                data = connection.take_output()
-                if data is not None:
-                    self._written(connection, len(data), self._io.send([(connection.transport, data)])[0])
+                self._send([connection])
                 remaining = deadline - time.monotonic()
                 if connection.outbox_full and (remaining <= 0 or not poller.poll(remaining)):
                     return False
@@ -225,41 +224,55 @@ class Loop(Lifecycle):
     def _receive(self, connections: list[Connection]) -> None:
         self._now = self._clock()
         while connections:
-            pending: list[Connection] = []
-            results = self._io.receive([connection.transport for connection in connections])
-            for connection, data in zip(connections, results, strict=True):
-                if data is not None:
-                    self._received(connection, data)
-                if connection.transport.secure and connection.interest & READ and connection.transport.pending():
-                    pending.append(connection)
-            connections = pending
+            self._take_in(connections, self._io.receive([connection.transport for connection in connections]))
+            if not self._secure:
+                return
+            connections = [
+                connection
+                for connection in connections
+                if connection.transport.secure and connection.interest & READ and connection.transport.pending()
+            ]
 
-    def _received(self, connection: Connection, data: bytes | OSError) -> None:
-        if not data or isinstance(data, OSError):
-            if data:
-                logger.debug("Could not read from %r: %s", connection.websocket, data)
-            self._lose(connection)
-            return
-        size = len(data)
-        connection.bytes_received += size
-        if connection.phase >= Phase.ENDED:
-            return  # what comes behind a Close or an error is read only to be thrown away
-        stream = connection.stream
-        messages = stream.receive(data)
-        if messages:
-            self._parsed(connection, messages)
-        if stream.ended:
-            self._end_of_stream(connection)
-
-    def _parsed(self, connection: Connection, messages: list[Message]) -> None:
-        """Answer the control messages, and hand the others to the connection's inbox."""
+    def _take_in(self, connections: Sequence[Connection], results: Sequence[Received]) -> None:
+        """Parse what was read, answer the control messages, and put the others into the inboxes, for the workers."""
+        ready = self._ready
         received, payloads = self.counters.received_by_opcode, self.counters.payload_by_opcode
-        if len(messages) == 1 and messages[0].opcode == OPCODE_TEXT:  # the most usual batch, without the sorting
-            size = len(messages[0].data)
-            received[OPCODE_TEXT] += 1
-            payloads[OPCODE_TEXT] += size
-            self._deliver(connection, messages, size)
-            return
+        for connection, data in zip(connections, results, strict=True):
+            if data is None:
+                continue
+            if not data or isinstance(data, OSError):
+                if data:
+                    logger.debug("Could not read from %r: %s", connection.websocket, data)
+                self._lose(connection)
+                continue
+            connection.bytes_received += len(data)
+            if connection.phase >= Phase.ENDED:
+                continue  # what comes behind a Close or an error is read only to be thrown away
+            stream = connection.stream
+            messages = stream.receive(data)
+            if len(messages) == 1 and messages[0].opcode == OPCODE_TEXT:  # the most usual batch, without the sorting
+                size = len(messages[0].data)
+                received[OPCODE_TEXT] += 1
+                payloads[OPCODE_TEXT] += size
+            else:
+                messages, size = self._sort(connection, messages)
+            if messages:
+                connection.messages_received += len(messages)
+                connection.active_at = self._now
+                if connection.limits.max_messages_per_second is None or not self._too_fast(connection, len(messages)):
+                    if connection.deliver(messages, size):
+                        ready.append(connection)
+                    if connection.starved:
+                        self.count_limit("inbox")
+                        self._watch(connection)
+            if stream.ended:
+                self._end_of_stream(connection)
+
+    def _sort(self, connection: Connection, messages: list[Message]) -> tuple[list[Message], int]:
+        """Count messages and answer those that are the manager's business; return the others, and the bytes of payload
+        in them.
+        """
+        received, payloads = self.counters.received_by_opcode, self.counters.payload_by_opcode
         items: list[Message] = []
         size = texts = binaries = binary_size = 0
         for message in messages:
@@ -280,26 +293,12 @@ class Loop(Lifecycle):
                 self._send_control(connection, OPCODE_PONG, message.data)
             elif opcode == OPCODE_PONG:
                 self._ponged(connection, message, items)
-        if not items:
-            return
         if texts:
             received[OPCODE_TEXT] += texts
             payloads[OPCODE_TEXT] += size - binary_size
         if binaries:
             payloads[OPCODE_BINARY] += binary_size
-        self._deliver(connection, items, size)
-
-    def _deliver(self, connection: Connection, items: list[Message], size: int) -> None:
-        """Put what a worker is to have into a connection's inbox."""
-        connection.messages_received += len(items)
-        connection.active_at = self._now
-        if connection.limits.max_messages_per_second is not None and self._too_fast(connection, len(items)):
-            return
-        if connection.deliver(items, size):
-            self._ready.append(connection)
-        if connection.starved:
-            self.count_limit("inbox")
-            self._watch(connection)
+        return items, size
 
     def _end_of_stream(self, connection: Connection) -> None:
         """The peer has sent its Close, or broken a rule."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 __all__ = ["PlainTransport", "TLSTransport", "Transport", "make_transport"]
@@ -24,9 +25,11 @@ class Transport(Protocol):
     blocked: bool
     """Whether the last ``send`` left something to the kernel's pleasure: go on when the socket can be written."""
 
-    def receive_into(self, buffer: bytearray, view: memoryview) -> bytes | None:
-        """Return what has come, b"" at the end, None if nothing has. May use ``buffer`` through its ``view``.
+    @property
+    def receive(self) -> Callable[[int], bytes]:
+        """Return what has come, so many bytes at most, b"" at the end.
 
+        :raises BlockingIOError: if nothing has come.
         :raises OSError: if the connection is broken.
         """
 
@@ -52,21 +55,14 @@ class Transport(Protocol):
 class PlainTransport:
     """TCP, or a unix socket."""
 
-    __slots__ = ("_sock", "blocked")
+    __slots__ = ("_sock", "blocked", "receive")
 
     secure = False
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self.blocked = False
-
-    def receive_into(self, buffer: bytearray, view: memoryview) -> bytes | None:
-        """See :meth:`Transport.receive_into`."""
-        try:
-            count = self._sock.recv_into(buffer)
-        except (BlockingIOError, InterruptedError):
-            return None
-        return bytes(view[:count])
+        self.receive: Callable[[int], bytes] = sock.recv  # itself: nothing is to be added, and it is called most
 
     def pending(self) -> bool:
         """See :meth:`Transport.pending`; a poller shows all that is left in the kernel."""
@@ -115,12 +111,10 @@ class TLSTransport:
         self._end: OSError | bytes | None = None  # how reading has ended, while the bytes before that are handed over
         self._wants, self._eof, self._errors = _exceptions_of(sock)
 
-    def receive_into(self, buffer: bytearray, view: memoryview) -> bytes | None:
-        """See :meth:`Transport.receive_into`. Reads records until there are no more, or the buffer's size is
-        reached.
-        """
+    def receive(self, size: int) -> bytes:
+        """See :meth:`Transport.receive`. Reads records until there are no more, or ``size`` is reached."""
         parts: list[bytes] = []
-        room = len(buffer)
+        room = size
         while room > 0 and self._end is None:
             try:
                 part = self._sock.recv(min(room, TLS_CHUNK))
@@ -138,6 +132,8 @@ class TLSTransport:
             room -= len(part)
         if parts:
             return b"".join(parts)
+        if self._end is None:
+            raise BlockingIOError("No record has come")
         if isinstance(self._end, OSError):
             raise self._end
         return self._end

@@ -233,9 +233,8 @@ class GreenletManager(WebSocketManager):
         """Write what a connection has to send, as far as the kernel takes it. Any greenlet may call."""
         if gevent.get_hub() is not self._hub or not Phase.NEW < connection.phase < Phase.SHUT:
             return
-        data = connection.take_output()
-        if data:
-            self._written(connection, len(data), self._io.send([(connection.transport, data)])[0])
+        if connection.outbox_size:
+            self._send([connection])
 
     def _schedule_ready(self) -> None:
         """Let the greenlets of the connections that have something to do go on."""
