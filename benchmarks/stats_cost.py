@@ -49,23 +49,27 @@ COUNTING_MODULES = {
 }
 COUNTERS = {
     "active_at",
+    "binaries_received",
     "binaries_sent",
+    "binary_bytes_received",
     "binary_bytes_sent",
     "bytes_received",
     "bytes_sent",
     "closes_sent",
     "messages",
-    "messages_received",
     "opened",
     "pings_sent",
     "pongs_sent",
+    "text_bytes_received",
     "text_bytes_sent",
+    "texts_received",
     "texts_sent",
-    "total",
     "turns",
 }
-COUNTER_TABLES = {"payloads", "received", "turns", "waits"}
+COUNTER_TABLES = {"controls_received"}
 COUNTING_CALLS = {"observe", "_count_sent", "_count_encoded"}
+TIMES = {"turns", "waits"}
+"""Lists of times that histograms count later."""
 
 
 class _Strip(ast.NodeTransformer):
@@ -82,8 +86,8 @@ class _Strip(ast.NodeTransformer):
         target = node.target
         counts = (isinstance(target, ast.Attribute) and target.attr in COUNTERS) or (
             isinstance(target, ast.Subscript)
-            and isinstance(target.value, ast.Name)
-            and target.value.id in COUNTER_TABLES
+            and isinstance(target.value, ast.Attribute)
+            and target.value.attr in COUNTER_TABLES
         )
         return self._drop(node) if counts else node
 
@@ -97,8 +101,12 @@ class _Strip(ast.NodeTransformer):
         return self._drop(node) if stamp else node
 
     def visit_Expr(self, node: ast.Expr) -> ast.stmt:
-        function = getattr(node.value, "func", None)
-        return self._drop(node) if getattr(function, "attr", None) in COUNTING_CALLS else node
+        match node.value:
+            case ast.Call(func=ast.Attribute(attr=name)) if name in COUNTING_CALLS:
+                return self._drop(node)
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="append")) if name in TIMES:
+                return self._drop(node)
+        return node
 
 
 class _BareLoader(importlib.machinery.SourceFileLoader):

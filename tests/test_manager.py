@@ -1560,10 +1560,13 @@ def test_what_is_counted(stage: Stage) -> None:
     counters = manager.counters
     assert counters.opened == 1
     assert counters.closed == {1000: 1}
-    assert counters.received == {OPCODE_TEXT: 1, OPCODE_BINARY: 1, OPCODE_PING: 1, OPCODE_PONG: 1, OPCODE_CLOSE: 1}
-    assert counters.bytes_received == len(frames) + len(goodbye)
-    assert counters.bytes_sent == 6 + 5 + 5 + 3 + 4
-    assert counters.messages_sent == 3
+    assert counters.controls_received == {OPCODE_PING: 1, OPCODE_PONG: 1, OPCODE_CLOSE: 1}
+    traffic = counters.gone
+    assert (traffic.texts_received, traffic.binaries_received) == (1, 1)
+    assert (traffic.text_bytes_received, traffic.binary_bytes_received) == (3, 3)
+    assert traffic.bytes_received == len(frames) + len(goodbye)
+    assert traffic.bytes_sent == 6 + 5 + 5 + 3 + 4
+    assert (traffic.texts_sent, traffic.binaries_sent) == (2, 1)
     assert (counters.broadcasts, counters.deliveries) == (1, 1)
     until(lambda: manager.worker_counters().messages == 2)
     assert manager.worker_counters().errors == 0

@@ -66,13 +66,14 @@ class Connection(Outbox):
         "_scheduled",
         "active_at",
         "address",
+        "binaries_received",
+        "binary_bytes_received",
         "bytes_received",
         "deadline",
         "finished",
         "finishing",
         "id",
         "interest",
-        "messages_received",
         "opened_at",
         "path",
         "phase",
@@ -84,6 +85,8 @@ class Connection(Outbox):
         "remote",
         "round_trip",
         "starved",
+        "text_bytes_received",
+        "texts_received",
         "timer_slot",
     )
 
@@ -110,7 +113,10 @@ class Connection(Outbox):
         self.rate_count = 0
         self.address: str | None = None
         self.opened_at = 0.0
-        self.messages_received = 0
+        self.texts_received = 0
+        self.text_bytes_received = 0
+        self.binaries_received = 0
+        self.binary_bytes_received = 0
         self.bytes_received = 0
         self.active_at = 0.0  # when a message last came or went
         # Who it is, for statistics and logs.
@@ -261,6 +267,11 @@ class Connection(Outbox):
     def idle(self) -> bool:
         """Whether no message waits for, or is with, a worker."""
         return not self._scheduled and self._inbox is None
+
+    @property
+    def messages_received(self) -> int:
+        """How many data messages have come."""
+        return self.texts_received + self.binaries_received
 
     @property
     def inbox_length(self) -> int:

@@ -236,7 +236,6 @@ class Loop(Lifecycle):
     def _take_in(self, connections: Sequence[Connection], results: Sequence[Received]) -> None:
         """Parse what was read, answer the control messages, and put the others into the inboxes, for the workers."""
         ready = self._ready
-        received, payloads = self.counters.received_by_opcode, self.counters.payload_by_opcode
         for connection, data in zip(connections, results, strict=True):
             if data is None:
                 continue
@@ -252,12 +251,11 @@ class Loop(Lifecycle):
             messages = stream.receive(data)
             if len(messages) == 1 and messages[0].opcode == OPCODE_TEXT:  # the most usual batch, without the sorting
                 size = len(messages[0].data)
-                received[OPCODE_TEXT] += 1
-                payloads[OPCODE_TEXT] += size
+                connection.texts_received += 1
+                connection.text_bytes_received += size
             else:
                 messages, size = self._sort(connection, messages)
             if messages:
-                connection.messages_received += len(messages)
                 connection.active_at = self._now
                 if connection.limits.max_messages_per_second is None or not self._too_fast(connection, len(messages)):
                     if connection.deliver(messages, size):
@@ -272,32 +270,30 @@ class Loop(Lifecycle):
         """Count messages and answer those that are the manager's business; return the others, and the bytes of payload
         in them.
         """
-        received, payloads = self.counters.received_by_opcode, self.counters.payload_by_opcode
         items: list[Message] = []
-        size = texts = binaries = binary_size = 0
+        size = texts = binary_size = 0
         for message in messages:
             opcode = message.opcode
             if opcode == OPCODE_TEXT:  # the usual ones are counted together, below
                 items.append(message)
                 size += len(message.data)
                 texts += 1
-                continue
-            received[opcode] += 1
-            if opcode == OPCODE_BINARY:
+            elif opcode == OPCODE_BINARY:
                 items.append(message)
-                binaries += 1
                 length = len(message.data)
                 size += length
                 binary_size += length
-            elif opcode == OPCODE_PING:
-                self._send_control(connection, OPCODE_PONG, message.data)
-            elif opcode == OPCODE_PONG:
-                self._ponged(connection, message, items)
+                connection.binaries_received += 1
+            else:
+                self.counters.controls_received[opcode] += 1
+                if opcode == OPCODE_PING:
+                    self._send_control(connection, OPCODE_PONG, message.data)
+                elif opcode == OPCODE_PONG:
+                    self._ponged(connection, message, items)
         if texts:
-            received[OPCODE_TEXT] += texts
-            payloads[OPCODE_TEXT] += size - binary_size
-        if binaries:
-            payloads[OPCODE_BINARY] += binary_size
+            connection.texts_received += texts
+            connection.text_bytes_received += size - binary_size
+        connection.binary_bytes_received += binary_size
         return items, size
 
     def _end_of_stream(self, connection: Connection) -> None:

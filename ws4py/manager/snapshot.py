@@ -16,7 +16,7 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from ws4py.framing import OPCODE_BINARY, OPCODE_CLOSE, OPCODE_PING, OPCODE_PONG, OPCODE_TEXT
+from ws4py.framing import OPCODE_CLOSE, OPCODE_PING, OPCODE_PONG
 from ws4py.manager.statistics import TIME_BOUNDS, Histogram
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ws4py.manager.selector import WebSocketManager
 
 __all__ = [
-    "KINDS",
     "LIMITS",
     "SORT_KEYS",
     "CompressionSnapshot",
@@ -38,15 +37,6 @@ __all__ = [
     "TrafficSnapshot",
     "WorkerSnapshot",
 ]
-
-KINDS: Final = {
-    "text": OPCODE_TEXT,
-    "binary": OPCODE_BINARY,
-    "ping": OPCODE_PING,
-    "pong": OPCODE_PONG,
-    "close": OPCODE_CLOSE,
-}
-"""The kinds of messages, and their opcodes."""
 
 LIMITS: Final = (
     "max_message_size",
@@ -360,11 +350,11 @@ def take_snapshot(manager: WebSocketManager) -> Snapshot:
     """See :meth:`ws4py.manager.WebSocketManager.stats`."""
     now = time.time()
     connections, counters = manager.recorded_connections()
-    sent = counters.gone
+    traffic = counters.gone
     inbox_messages = inbox_bytes = largest_messages = largest_inbox = outbox_bytes = largest_outbox = 0
     for part in _slices(manager, connections):
         for connection in part:
-            sent.add(connection)
+            traffic.add(connection)
             inbox, size = connection._inbox, connection._outbox_size
             if inbox is not None:
                 inbox_messages += len(inbox)
@@ -377,7 +367,6 @@ def take_snapshot(manager: WebSocketManager) -> Snapshot:
     limit, size, idle, waiting = manager.worker_state(connections)
     workers = manager.worker_counters()
     open_now = min(len(manager), len(connections))
-    payload = counters.payload_by_opcode
     return Snapshot(
         time=now,
         uptime=manager.uptime,
@@ -391,24 +380,34 @@ def take_snapshot(manager: WebSocketManager) -> Snapshot:
             refused=_frozen(counters.refused),
         ),
         received=TrafficSnapshot(
-            MappingProxyType({kind: counters.received_by_opcode[opcode] for kind, opcode in KINDS.items()}),
-            MappingProxyType({"text": payload[OPCODE_TEXT], "binary": payload[OPCODE_BINARY]}),
-            sent.bytes_received,
+            MappingProxyType(
+                {
+                    "text": traffic.texts_received,
+                    "binary": traffic.binaries_received,
+                    "ping": counters.controls_received[OPCODE_PING],
+                    "pong": counters.controls_received[OPCODE_PONG],
+                    "close": counters.controls_received[OPCODE_CLOSE],
+                }
+            ),
+            MappingProxyType({"text": traffic.text_bytes_received, "binary": traffic.binary_bytes_received}),
+            traffic.bytes_received,
         ),
         sent=TrafficSnapshot(
             MappingProxyType(
                 {
-                    "text": sent.texts,
-                    "binary": sent.binaries,
-                    "ping": sent.pings,
-                    "pong": sent.pongs,
-                    "close": sent.closes,
+                    "text": traffic.texts_sent,
+                    "binary": traffic.binaries_sent,
+                    "ping": traffic.pings_sent,
+                    "pong": traffic.pongs_sent,
+                    "close": traffic.closes_sent,
                 }
             ),
-            MappingProxyType({"text": sent.text_bytes, "binary": sent.binary_bytes}),
-            sent.bytes_sent,
+            MappingProxyType({"text": traffic.text_bytes_sent, "binary": traffic.binary_bytes_sent}),
+            traffic.bytes_sent,
         ),
-        compression=CompressionSnapshot(sent.encoded_from, sent.encoded_to, sent.decoded_from, sent.decoded_to),
+        compression=CompressionSnapshot(
+            traffic.encoded_from, traffic.encoded_to, traffic.decoded_from, traffic.decoded_to
+        ),
         inbox=InboxTotals(inbox_messages, inbox_bytes, largest_messages, largest_inbox),
         outbox=OutboxTotals(outbox_bytes, largest_outbox),
         workers=WorkerSnapshot(

@@ -104,14 +104,18 @@ class TrafficCounters:
     """What connections count for themselves, added up.
 
     :ivar bytes_received: as they came from the sockets.
+    :ivar texts_received: text messages, counted when they are whole.
+    :ivar text_bytes_received: their payloads, decoded.
+    :ivar binaries_received: binary messages, likewise.
+    :ivar binary_bytes_received: their payloads, likewise.
     :ivar bytes_sent: as the sockets took them.
-    :ivar texts: text messages, counted when they are whole.
-    :ivar text_bytes: their payloads, before any codec.
-    :ivar binaries: binary messages, likewise.
-    :ivar binary_bytes: their payloads, likewise.
-    :ivar pings: of the manager and of the application.
-    :ivar pongs: likewise.
-    :ivar closes: Close frames.
+    :ivar texts_sent: text messages, counted when they are whole.
+    :ivar text_bytes_sent: their payloads, before any codec.
+    :ivar binaries_sent: binary messages, likewise.
+    :ivar binary_bytes_sent: their payloads, likewise.
+    :ivar pings_sent: of the manager and of the application.
+    :ivar pongs_sent: likewise.
+    :ivar closes_sent: Close frames.
     :ivar encoded_from: bytes of payload that codecs have encoded.
     :ivar encoded_to: what they made of them.
     :ivar decoded_from: bytes of payload that they have decoded.
@@ -119,31 +123,39 @@ class TrafficCounters:
     """
 
     __slots__ = (
-        "binaries",
-        "binary_bytes",
+        "binaries_received",
+        "binaries_sent",
+        "binary_bytes_received",
+        "binary_bytes_sent",
         "bytes_received",
         "bytes_sent",
-        "closes",
+        "closes_sent",
         "decoded_from",
         "decoded_to",
         "encoded_from",
         "encoded_to",
-        "pings",
-        "pongs",
-        "text_bytes",
-        "texts",
+        "pings_sent",
+        "pongs_sent",
+        "text_bytes_received",
+        "text_bytes_sent",
+        "texts_received",
+        "texts_sent",
     )
 
     def __init__(self) -> None:
         self.bytes_received = 0
+        self.texts_received = 0
+        self.text_bytes_received = 0
+        self.binaries_received = 0
+        self.binary_bytes_received = 0
         self.bytes_sent = 0
-        self.texts = 0
-        self.text_bytes = 0
-        self.binaries = 0
-        self.binary_bytes = 0
-        self.pings = 0
-        self.pongs = 0
-        self.closes = 0
+        self.texts_sent = 0
+        self.text_bytes_sent = 0
+        self.binaries_sent = 0
+        self.binary_bytes_sent = 0
+        self.pings_sent = 0
+        self.pongs_sent = 0
+        self.closes_sent = 0
         self.encoded_from = 0
         self.encoded_to = 0
         self.decoded_from = 0
@@ -152,14 +164,18 @@ class TrafficCounters:
     def add(self, connection: Connection) -> None:
         """Add what a connection has counted. Any thread may call; its own counting goes on meanwhile."""
         self.bytes_received += connection.bytes_received
+        self.texts_received += connection.texts_received
+        self.text_bytes_received += connection.text_bytes_received
+        self.binaries_received += connection.binaries_received
+        self.binary_bytes_received += connection.binary_bytes_received
         self.bytes_sent += connection.bytes_sent
-        self.texts += connection.texts_sent
-        self.text_bytes += connection.text_bytes_sent
-        self.binaries += connection.binaries_sent
-        self.binary_bytes += connection.binary_bytes_sent
-        self.pings += connection.pings_sent
-        self.pongs += connection.pongs_sent
-        self.closes += connection.closes_sent
+        self.texts_sent += connection.texts_sent
+        self.text_bytes_sent += connection.text_bytes_sent
+        self.binaries_sent += connection.binaries_sent
+        self.binary_bytes_sent += connection.binary_bytes_sent
+        self.pings_sent += connection.pings_sent
+        self.pongs_sent += connection.pongs_sent
+        self.closes_sent += connection.closes_sent
         stream = connection.stream
         if stream.codec is not None:
             self.encoded_from += connection.encoded_from
@@ -181,8 +197,7 @@ class ManagerCounters:
     :ivar opened: connections that were added.
     :ivar removed: those that were let go, open.
     :ivar closed: those that ended, by the code that ``closed()`` was given.
-    :ivar received_by_opcode: messages received; an opcode is an index.
-    :ivar payload_by_opcode: the bytes of their payloads, decoded; likewise.
+    :ivar controls_received: control frames, by opcode.
     :ivar gone: what connections have counted that are gone; the open ones count for themselves.
     :ivar limits: how often each limit or policy acted, by its name. Any thread adds to it, under the manager's lock.
     :ivar refused: handshakes that were refused, by the HTTP status, likewise.
@@ -196,9 +211,7 @@ class ManagerCounters:
         self.opened = 0
         self.removed = 0
         self.closed: Counter[int] = Counter()
-        # Lists, for these are counted with every message.
-        self.received_by_opcode = [0] * 16
-        self.payload_by_opcode = [0] * 16
+        self.controls_received: Counter[int] = Counter()
         self.gone = TrafficCounters()
         self.limits: Counter[str] = Counter()
         self.refused: Counter[int] = Counter()
@@ -206,26 +219,6 @@ class ManagerCounters:
         self.deliveries = 0
         self.round_trips = Histogram()
         self.loop_lag = Histogram()
-
-    @property
-    def received(self) -> Counter[int]:
-        """Messages received, by opcode."""
-        return Counter({opcode: count for opcode, count in enumerate(self.received_by_opcode) if count})
-
-    @property
-    def bytes_received(self) -> int:
-        """From connections that are gone."""
-        return self.gone.bytes_received
-
-    @property
-    def bytes_sent(self) -> int:
-        """To connections that are gone."""
-        return self.gone.bytes_sent
-
-    @property
-    def messages_sent(self) -> int:
-        """Data messages of connections that are gone."""
-        return self.gone.texts + self.gone.binaries
 
     def copy(self) -> ManagerCounters:
         """Return these numbers, which count no further. Any thread may call, under the manager's lock."""
