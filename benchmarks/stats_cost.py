@@ -2,10 +2,10 @@
 
 It prints three things:
 
-- the throughput of an echo server, side by side, in turns: with the statements that count taken out of the sources
-  before they are compiled (*bare*); as it is (*counting*); and while two dashboards are open and ``/metrics`` is
-  scraped each second (*watched*). The processor's time for a message is less disturbed by others than the rate is, and
-  its least is what it takes;
+- the throughput of an echo server, side by side, in turns: with nothing mounted (*off*); with the statistics mounted,
+  two dashboards open and ``/metrics`` scraped each second (*on*); and with the statements that count taken out of the
+  sources before they are compiled (*bare*), for counting itself can't be switched off. The processor's time for a
+  message is less disturbed by others than the rate is, and its least is what it takes;
 - how long a scrape takes with 10,000 connections open, by the clock of who asks, and a snapshot, by the server's;
 - how long messages of other connections take meanwhile, with scrapes and without.
 
@@ -128,7 +128,7 @@ class _BareFinder(importlib.abc.MetaPathFinder):
         return spec
 
 
-def serve(port: int, bare: bool) -> None:
+def serve(port: int, bare: bool, mounted: bool) -> None:
     """Echo, until a line comes or the input ends; ``?`` asks how long snapshots take."""
     if bare:
         sys.meta_path.insert(0, _BareFinder())
@@ -142,7 +142,8 @@ def serve(port: int, bare: bool) -> None:
         start_response("404 Not Found", [("Content-Length", "0")])
         return []
 
-    application = WebSocketMiddleware(mount(nothing, StatsApplication()), {"/ws": EchoWebSocket}, ask=False)
+    pages = mount(nothing, StatsApplication()) if mounted else nothing
+    application = WebSocketMiddleware(pages, {"/ws": EchoWebSocket}, ask=False)
     server = Server(("127.0.0.1", port), application, request_queue_size=1024)
     manager = attach(server, ping_interval=None)
     server.prepare()
@@ -163,11 +164,12 @@ def serve(port: int, bare: bool) -> None:
 class Served:
     """The server in a process of its own."""
 
-    def __init__(self, options: argparse.Namespace, bare: bool = False) -> None:
+    def __init__(self, options: argparse.Namespace, bare: bool = False, mounted: bool = True) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
-        command = [sys.executable, "-m", "benchmarks.stats_cost", "--serve", str(self.port), *(["--bare"] * bare)]
+        command = [sys.executable, "-m", "benchmarks.stats_cost", "--serve", str(self.port)]
+        command += ["--bare"] * bare + ["--mounted"] * mounted
         self.process = subprocess.Popen(
             [*_on(options.server_cpu), *command], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -279,12 +281,12 @@ def crowd(options: argparse.Namespace, program: str, server: Served) -> Iterator
 
 def throughput(options: argparse.Namespace, program: str) -> None:
     """Print the throughput of the three ways, by turns."""
-    rates: dict[str, list[float]] = {"bare": [], "counting": [], "watched": []}
+    rates: dict[str, list[float]] = {"off": [], "on": [], "bare": []}
     costs: dict[str, list[float]] = {name: [] for name in rates}
     for _ in range(options.runs):
         for name, found in rates.items():
-            with Served(options, name == "bare") as server, contextlib.ExitStack() as stack:
-                if name == "watched":
+            with Served(options, name == "bare", name == "on") as server, contextlib.ExitStack() as stack:
+                if name == "on":
                     stack.enter_context(dashboards(server, 2))
                     stack.enter_context(scraping(server, 1.0, []))
                 before = server.cpu()
@@ -294,11 +296,11 @@ def throughput(options: argparse.Namespace, program: str) -> None:
                 messages = result["rate"] * (options.seconds + WARM_UP)
                 costs[name].append(1e6 * (server.cpu() - before) / messages)
     print(f"\nechoes a second, and microseconds of the processor for each, medians of {options.runs} runs:")
-    base, middle, least = statistics.median(rates["bare"]), statistics.median(costs["bare"]), min(costs["bare"])
+    base, middle, least = statistics.median(rates["off"]), statistics.median(costs["off"]), min(costs["off"])
     for name, found in rates.items():
         rate, cost = statistics.median(found), statistics.median(costs[name])
         print(
-            f"  {name:10}{rate:10,.0f} ({100 * (rate / base - 1):+.1f} %)"
+            f"  {name:5}{rate:10,.0f} ({100 * (rate / base - 1):+.1f} %)"
             f"  {cost:6.2f} us ({100 * (cost / middle - 1):+.1f} %)"
             f", at least {min(costs[name]):.2f} ({100 * (min(costs[name]) / least - 1):+.1f} %)"
             f"   {[round(item) for item in found]} {[round(item, 2) for item in costs[name]]}"
@@ -337,6 +339,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--mounted", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--connections", type=int, default=10000, help="in the crowd (%(default)s)")
     parser.add_argument("--runs", type=int, default=5, help="of each way (%(default)s)")
     parser.add_argument("--seconds", type=float, default=4.0, help="that a run takes (%(default)s)")
@@ -347,7 +350,7 @@ def main() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 2 * options.connections + 1000)), hard))
     if options.serve:
-        serve(options.serve, options.bare)
+        serve(options.serve, options.bare, options.mounted)
     with tempfile.TemporaryDirectory() as folder:
         program = build(folder)
         if options.only != "throughput":

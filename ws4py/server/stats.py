@@ -33,6 +33,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
@@ -155,6 +156,8 @@ class StatsApplication:
         self.connections = connections
         self.interval = interval
         self._feed = _Feed(self)
+        with suppress(ModuleNotFoundError):  # which a scrape says
+            import prometheus_client.exposition  # noqa: F401 - now, for it would keep the first scrape's server waiting
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
