@@ -30,11 +30,11 @@ WORDS = {
 
 
 def compare(results: Results, peers: Sequence[Peer], rows: Sequence[Row], path: Path) -> None:
-    """Measure every row on every peer, in turn, as often as the settings say. All is saved after each row."""
+    """Measure every row on every peer, in turn, as often as the settings say or once. All is saved after each row."""
     settings = results.settings
     for number, row in enumerate(rows, 1):
         begin = time.monotonic()
-        for run in range(settings["runs"]):
+        for run in range(1 if row.once else settings["runs"]):
             for peer in peers:
                 if row.needs <= peer.able and peer.name not in results.failures.get(row.name, {}):
                     cpus = settings["server_cpus"], settings["load_cpus"]
@@ -76,7 +76,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--peers", nargs="+", choices=list(PEERS), metavar="PEER", help="the first is compared")
     parser.add_argument("--rows", nargs="+", choices=list(rows), metavar="ROW")
     parser.add_argument("--list", action="store_true", help="name the peers and the rows")
-    parser.add_argument("--runs", type=int, default=3, help="of which the median counts; 3")
+    parser.add_argument("--runs", type=int, default=3, help="of which the median counts; 3, but 1 of 5,000 connections")
     parser.add_argument("--seconds", type=float, default=3.0, help="of load in each run; 3")
     parser.add_argument("--quick", action="store_true", help="the most telling rows, one run of a second and a half")
     parser.add_argument("--server-cpus", default="0", help="as taskset -c takes them; 0")

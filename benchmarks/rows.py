@@ -17,6 +17,19 @@ RATE: Final = 2000.0  # messages a second: all peers stand it
 PAGES: Final = 100.0  # requests a second
 PAGE_CONNECTIONS: Final = 16
 MEMORY_STEPS: Final = (1000, 5000, 10000, 15000)
+ONCE: Final = frozenset(
+    {
+        "broadcast-10000",
+        "echo-10000-1",
+        "http-broadcast",
+        "http-idle",
+        "idle-cpu",
+        "idle-cpu-pings",
+        "memory",
+        "upgrade",
+    }
+)
+"""Rows of 5,000 connections and more: to open and close them takes long, so one run must do."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,11 @@ class Row:
     measure: Callable[[Bench], dict[str, float]]
     needs: frozenset[str] = frozenset()
     quick: bool = False
+
+    @property
+    def once(self) -> bool:
+        """Whether it runs once, whatever the settings say."""
+        return self.name in ONCE
 
 
 def _tls() -> str:

@@ -53,7 +53,8 @@ def _heading(results: Results) -> list[str]:
     return [
         f"{machine['processor']}, {machine['processors']} processors, {machine['system']}, Python {machine['python']};",
         f"server on processor {settings['server_cpus']}, load on {settings['load_cpus']};",
-        f"medians of {settings['runs']} runs of {settings['seconds']:g} s, {results.started[:10]}.",
+        f"medians of {settings['runs']} runs of {settings['seconds']:g} s, of 5,000 connections and more one run; "
+        f"{results.started[:10]}.",
         f"The second column is {first}'s figure; the others say how many times better {first} is than that peer.",
     ]
 

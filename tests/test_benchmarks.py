@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
 import pytest
 
 from benchmarks import bench, drawing, tables
+from benchmarks.__main__ import compare
 from benchmarks.bench import Bench, MeasurementError
 from benchmarks.peers import HERE, PEERS
 from benchmarks.results import Results
-from benchmarks.rows import all_rows
+from benchmarks.rows import ONCE, all_rows
 
 HEADERS = [Path("/usr/include") / name for name in ("openssl/ssl.h", "zlib.h")]
 
@@ -81,6 +83,16 @@ def test_results_are_kept(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text('{"unknown": 1}')
     with pytest.raises(ValueError, match=r"other\.json"):
         Results.read(tmp_path / "other.json")
+
+
+def test_rows_of_many_connections_run_once(tmp_path: Path) -> None:
+    rows = [dataclasses.replace(all_rows()[name], measure=lambda _: {"rate": 1.0}) for name in ("echo-1-1", *ONCE)]
+    results = Results({"runs": 3, "seconds": 1.0, "server_cpus": "0", "load_cpus": "1", "quick": False}, ["aiohttp"])
+    compare(results, [dataclasses.replace(PEERS["aiohttp"], able=frozenset({"http", "ping"}))], rows, tmp_path / "all")
+    assert not results.failures
+    assert {name: len(runs["aiohttp"]) for name, runs in results.runs.items()} == dict.fromkeys(ONCE, 1) | {
+        "echo-1-1": 3
+    }
 
 
 def test_tables() -> None:
