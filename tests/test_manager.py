@@ -16,7 +16,7 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +24,7 @@ import pytest
 
 from tests.helpers import (
     PATIENCE,
+    Certificates,
     EchoRecorder,
     Gate,
     Peer,
@@ -41,6 +42,8 @@ from tests.helpers import (
 from ws4py.exc import ConnectionClosed, InvalidCloseCode, ManagerError
 from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_CLOSE, OPCODE_CONTINUATION, OPCODE_PING, OPCODE_PONG, OPCODE_TEXT
 from ws4py.manager import WebSocketManager
+from ws4py.manager.batch import BatchIO, Received
+from ws4py.manager.transport import Transport
 from ws4py.messaging import BinaryMessage, Message, TextMessage
 from ws4py.websocket import EchoWebSocket, WebSocket
 
@@ -422,6 +425,53 @@ def test_the_peer_resets(stage: Stage, workers: int) -> None:
     peer.reset()
     assert websocket.end() == (1006, "Going away")
     until(lambda: len(manager) == 0)
+
+
+@pytest.mark.parametrize("pair", ["ssl_pair", "openssl_pair"])
+def test_what_tls_could_not_write_at_once_is_written_when_the_peer_reads(
+    stage: Stage, certificates: Certificates, pair: str
+) -> None:
+    """Also if nothing more is sent, and no Ping comes to its help."""
+    manager = stage.manager(ping_interval=None)
+    websocket, peer = stage.connect(manager, Recorder, getattr(certificates, pair))
+    wait_for(websocket.was_opened)
+    connection: Any = websocket._connection
+    sent = 0
+    while not connection.transport.blocked:
+        websocket.send(bytes(10_000), binary=True)
+        sent += 1
+        until(lambda: connection.transport.blocked or not connection.outbox_size)
+    until(lambda: not connection.outbox_size)  # it is with OpenSSL
+    assert [len(peer.receive_message()) for _ in range(sent)] == [10_000] * sent
+
+
+def test_the_application_closes_a_tls_socket_that_is_just_being_read(stage: Stage, certificates: Certificates) -> None:
+    """And another one gets its number: that one is served, and the thread does not turn round the first for ever."""
+    manager = stage.manager(ping_interval=None)
+    first, peer = stage.connect(manager, Recorder, certificates.ssl_pair)
+    wait_for(first.was_opened)
+    number = first.sock.fileno()
+    server, client = unix_pair()
+    others: list[tuple[EchoRecorder, Peer]] = []
+
+    class Meddler(BatchIO):
+        """Does what an application's thread might do in the midst of a batch."""
+
+        def receive(self, transports: Sequence[Transport]) -> list[Received]:
+            if not others:
+                first.sock.close()
+                os.dup2(server.fileno(), number)
+                others.append(stage.connect(manager, EchoRecorder, lambda: (socket.socket(fileno=number), client)))
+                server.close()
+            return super().receive(transports)
+
+    manager._io = Meddler()
+    peer.send(peer.text("hello"))
+    until(lambda: bool(others))
+    other = others[0][1]
+    other.send(other.text("hello"))
+    assert other.receive_text() == "hello"
+    assert first.end()[0] == 1006
 
 
 def test_the_peer_resets_while_it_is_written_to(stage: Stage) -> None:

@@ -48,6 +48,7 @@ class Lifecycle:
         self._dirty: deque[Connection] = deque()  # what the thread is to look at
         self._ready: list[Connection] = []  # what goes to the run queue at the end of a cycle
         self._pings = 0
+        self._now = 0.0  # when what is being taken in was read
         self._secure = False  # whether there ever was a connection with TLS
 
     def count_limit(self, name: str) -> None:
@@ -70,9 +71,10 @@ class Lifecycle:
         self.counters.opened += 1
         if connection.schedule():
             self._ready.append(connection)
+        self._now = self._clock()
         interval = self._ping_interval(connection)
         if interval is not None:
-            self._set_timer(connection, self._clock() + interval)
+            self._set_timer(connection, self._now + interval)
         early, connection.websocket.buf = connection.websocket.buf, b""
         if early:  # first, for to watch is to read on if a TLS object has more
             self._take_in([connection], [bytes(early)])
@@ -89,6 +91,7 @@ class Lifecycle:
         if interest == connection.interest:
             return
         if self._connections.get(connection.fd) is not connection:
+            connection.interest = 0
             return  # the application has closed the socket, and its number is another one's
         fresh = interest & READ and not connection.interest & READ
         try:

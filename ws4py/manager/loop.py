@@ -52,7 +52,6 @@ class Loop(Lifecycle):
         self._removed: deque[tuple[Connection, threading.Event]] = deque()  # what it is to let go
         self._sleeping = False
         self._wake_reader = -1
-        self._now = 0.0  # when the batch that is being read began
         self._pool: WorkerPool | None = None
         self._inline_counters = WorkerCounters()
         self._drain_deadline = 0.0
@@ -168,7 +167,7 @@ class Loop(Lifecycle):
             if result == len(data):
                 if connection.output_taken(len(data)):
                     self._dirty.append(connection)
-                if not connection.unsettled and connection.interest == READ:
+                if not connection.unsettled and connection.interest == READ and not connection.transport.blocked:
                     continue
             elif isinstance(result, OSError):
                 logger.debug("Could not write to %r: %s", connection.websocket, result)

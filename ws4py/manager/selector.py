@@ -361,7 +361,8 @@ class WebSocketManager(Loop):
     def recorded_connections(self) -> tuple[list[Connection], ManagerCounters]:
         """Return the connections that there are, and what was counted beside them, as of one moment.
 
-        What a connection has sent is counted by itself while it is among them, and by the counters from then on.
+        What a connection has sent and received is counted by itself while it is among them, and by the counters from
+        then on; but the control frames that came, by the counters always.
         """
         with self._lock:
             return [*self._connections.values(), *self._displaced], self.counters.copy()
