@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ws4py.manager.transport import Transport
+from ws4py.manager.transport import TLS_CHUNK, Transport
 
 __all__ = ["BatchIO", "Received", "Sent"]
 
-RECEIVE_SIZE: Final = 120 << 10
+RECEIVE_SIZE: Final = 7 * TLS_CHUNK
 """The most bytes taken from one connection in a batch, so that none keeps the others waiting.
 
-From 128 KiB on, glibc's malloc asks the system for pages of their own, which takes ten times as long as a small read.
+Whole records of TLS, or each read would leave half of one behind; and less than 128 KiB, from where on glibc's malloc
+asks the system for pages of their own, which takes ten times as long as a small read.
 """
 
 Received = bytes | None | OSError
