@@ -789,3 +789,13 @@ def test_the_items_of_an_inbox_that_are_no_messages_have_their_own_opcodes() -> 
     assert OPENED is not ENDED
     assert OPENED.opcode > 0x0F
     assert ENDED.opcode > 0x0F
+
+
+def test_a_turn_ends_though_its_callback_has_forked_while_another_thread_held_the_lock(lines: Any) -> None:
+    def fork(websocket: Any, _: Message) -> None:
+        websocket._connection._lock.acquire()  # for ever: in the child there is no such thread
+        websocket._connection.after_fork_in_child()
+
+    line = lines(Script.of(message=fork))
+    line.connection.deliver([TextMessage("one")], 3)
+    assert start_thread(line.run_turn).result() is False

@@ -169,6 +169,7 @@ class Connection(Outbox):
                         self._raised(error, counters)
             else:
                 self._handle_other(item, counters)
+        lock = self._lock  # another one, if a callback has forked
         lock.acquire()
         try:
             if self._inbox is None:

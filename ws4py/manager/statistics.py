@@ -81,8 +81,8 @@ class Histogram:
             stop = bisect_right(values, bound, start)
             counts.append(count + stop - start)
             start = stop
-        # A turn may begin, by the clock, a moment before it was asked for.
-        return (*counts, buckets[-1] + len(values) - start), total + max(0.0, sum(values))
+        # Those below 0 count as 0: by the clock, a turn may begin a moment before it was asked for.
+        return (*counts, buckets[-1] + len(values) - start), total + sum(values[bisect_right(values, 0.0) :])
 
     @property
     def count(self) -> int:
