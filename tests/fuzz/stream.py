@@ -89,7 +89,12 @@ def check(data: bytes) -> None:
     step = max(size, len(wire) // 500, 1)
     whole = receive(make_stream(flags), [wire])
     cut = receive(make_stream(flags), [wire[start : start + step] for start in range(0, len(wire), step)])
-    if flags & CODEC and {whole.code, cut.code} <= {1007, 1009}:
+    if any(outcome.error is not None and b"too far back" in outcome.error for outcome in (whole, cut)):
+        # zlib sees that a peer goes back beyond its window only if that is not in the output of the same call.
+        assert flags & CODEC
+        shorter, longer = sorted((whole.messages, cut.messages), key=len)
+        assert longer[: len(shorter)] == shorter
+    elif flags & CODEC and {whole.code, cut.code} <= {1007, 1009}:
         # Of two faults in the same piece of compressed data the one that zlib meets first counts.
         assert whole.messages == cut.messages
     else:
