@@ -30,7 +30,7 @@ WORDS = {
 
 
 def compare(results: Results, peers: Sequence[Peer], rows: Sequence[Row], path: Path) -> None:
-    """Measure every row on every peer, in turn, as often as the settings say or once. All is saved after each row."""
+    """Measure every row on every peer, in turn, as often as the settings say. All is saved after each row."""
     settings = results.settings
     for number, row in enumerate(rows, 1):
         begin = time.monotonic()

@@ -28,7 +28,7 @@ from ws4py.extensions.permessage_deflate import PerMessageDeflate
 from ws4py.framing import FIN, OPCODE_CONTINUATION, OPCODE_TEXT, build_frame, payload_size
 from ws4py.manager import WebSocketManager
 from ws4py.manager.snapshot import LIMITS, SORT_KEYS, HistogramSnapshot, Snapshot, path_of
-from ws4py.manager.statistics import MANY, TIME_BOUNDS, Histogram
+from ws4py.manager.statistics import KEPT_VALUES, TIME_BOUNDS, Histogram
 from ws4py.websocket import WebSocket
 
 NOTHING = {"text": 0, "binary": 0, "ping": 0, "pong": 0, "close": 0}
@@ -454,14 +454,14 @@ def test_histograms() -> None:
 
 
 def test_a_histogram_tells_at_any_moment_what_it_was_given() -> None:
-    values = [*TIME_BOUNDS, 0.0, 11.0, *(1.0 / number for number in range(1, 2 * MANY))] * 2
+    values = [*TIME_BOUNDS, 0.0, 11.0, *(1.0 / number for number in range(1, 2 * KEPT_VALUES))] * 2
     histogram = Histogram()
     expected = [0] * (len(TIME_BOUNDS) + 1)
     for number, value in enumerate(values, 1):
         histogram.observe(value)
         expected[bisect_left(TIME_BOUNDS, value)] += 1
         assert histogram.count == number
-        if number % 100 == 1 or number % MANY in {MANY - 1, 0, 1}:
+        if number % 100 == 1 or number % KEPT_VALUES in {KEPT_VALUES - 1, 0, 1}:
             buckets, total = histogram.read()
             assert list(buckets) == expected
             assert total == pytest.approx(sum(values[:number]))
@@ -485,19 +485,19 @@ def test_whoever_reads_a_histogram_while_it_counts_meets_each_value_once() -> No
 
     observed: list[float] = []
     histogram = Watched()
-    for _ in range(3 * MANY):
+    for _ in range(3 * KEPT_VALUES):
         observed.append(1.0)
         histogram.observe(1.0)
     assert Watched.changes == 3
-    assert histogram.count == 3 * MANY
+    assert histogram.count == 3 * KEPT_VALUES
 
 
 def test_the_sum_of_a_histogram_never_falls() -> None:
     """By the clock, what is measured may have begun before it was asked for."""
     histogram = Histogram()
-    for value in [0.1, -0.004] * MANY:
+    for value in [0.1, -0.004] * KEPT_VALUES:
         before = histogram.read()[1]
         histogram.observe(value)
         assert histogram.read()[1] >= before
-    assert histogram.read()[1] == pytest.approx(0.1 * MANY)
-    assert histogram.read()[0][0] == MANY
+    assert histogram.read()[1] == pytest.approx(0.1 * KEPT_VALUES)
+    assert histogram.read()[0][0] == KEPT_VALUES

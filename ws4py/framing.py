@@ -95,7 +95,7 @@ _TRANSLATIONS: Final = tuple(_mask_short(bytes(range(256)), bytes((byte,)) * 4) 
 
 # Most frames that a server writes begin with one of these.
 _SHORT_HEADERS: Final = {
-    first: tuple(bytes((first, size)) for size in range(_SHORT_SIZES)) for first in sorted(_WHOLE_MESSAGES)
+    first: tuple(bytes((first, size)) for size in range(_SHORT_SIZES)) for first in _WHOLE_MESSAGES
 }
 
 

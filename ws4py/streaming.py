@@ -193,11 +193,13 @@ class Stream:
             return messages
         new = object.__new__
         whole = self._parser.take_whole(data)
-        if whole is not None and (data[0] == FIN | OPCODE_BINARY or whole.isascii()):
-            message: Message = new(BinaryMessage if data[0] == FIN | OPCODE_BINARY else TextMessage)
-            message.data = whole
-            messages.append(message)
-            return messages
+        if whole is not None:
+            binary = data[0] == FIN | OPCODE_BINARY
+            if binary or whole.isascii():  # another text takes the long way, where it is checked
+                message: Message = new(BinaryMessage if binary else TextMessage)
+                message.data = whole
+                messages.append(message)
+                return messages
         frames: list[tuple[int, bytes]] = []
         failure: WebSocketException | None = None
         try:

@@ -48,8 +48,8 @@ class Lifecycle:
         self._dirty: deque[Connection] = deque()  # what the thread is to look at
         self._ready: list[Connection] = []  # what goes to the run queue at the end of a cycle
         self._pings = 0
-        self._now = 0.0  # when what is being taken in was read
-        self._secure = False  # whether there ever was a connection with TLS
+        self._read_at = 0.0  # when what is being taken in was read
+        self._has_tls = False  # whether there ever was a connection with TLS
 
     def count_limit(self, name: str) -> None:
         """Count that a limit or a policy acted. Any thread may call."""
@@ -67,14 +67,14 @@ class Lifecycle:
     def _adopt(self, connection: Connection) -> None:
         """Begin to watch a new connection, and read what came before that."""
         connection.phase = Phase.OPEN
-        self._secure = self._secure or connection.transport.secure
+        self._has_tls = self._has_tls or connection.transport.secure
         self.counters.opened += 1
         if connection.schedule():
             self._ready.append(connection)
-        self._now = self._clock()
+        self._read_at = self._clock()
         interval = self._ping_interval(connection)
         if interval is not None:
-            self._set_timer(connection, self._now + interval)
+            self._set_timer(connection, self._read_at + interval)
         early, connection.websocket.buf = connection.websocket.buf, b""
         if early:  # first, for to watch is to read on if a TLS object has more
             self._take_in([connection], [bytes(early)])

@@ -221,10 +221,10 @@ class Loop(Lifecycle):
             pass
 
     def _receive(self, connections: list[Connection]) -> None:
-        self._now = self._clock()
+        self._read_at = self._clock()
         while connections:
             self._take_in(connections, self._io.receive([connection.transport for connection in connections]))
-            if not self._secure:
+            if not self._has_tls:
                 return
             connections = [
                 connection
@@ -255,7 +255,7 @@ class Loop(Lifecycle):
             else:
                 messages, size = self._sort(connection, messages)
             if messages:
-                connection.active_at = self._now
+                connection.active_at = self._read_at
                 if connection.limits.max_messages_per_second is None or not self._too_fast(connection, len(messages)):
                     if connection.deliver(messages, size):
                         ready.append(connection)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from ws4py.manager.connection import Connection
 
-__all__ = ["MANY", "TIME_BOUNDS", "Histogram", "ManagerCounters", "TrafficCounters", "WorkerCounters"]
+__all__ = ["KEPT_VALUES", "TIME_BOUNDS", "Histogram", "ManagerCounters", "TrafficCounters", "WorkerCounters"]
 
 TIME_BOUNDS: Final = (
     0.00001,
@@ -36,8 +36,8 @@ TIME_BOUNDS: Final = (
 """Upper bounds of the buckets of a time, in seconds."""
 
 
-MANY: Final = 512
-"""So many values a histogram keeps before it counts them."""
+KEPT_VALUES: Final = 512
+"""How many values a histogram keeps before it counts them."""
 
 
 class Histogram:
@@ -57,11 +57,12 @@ class Histogram:
         """Take in a value. The observing thread only."""
         kept = self._state[2]
         kept.append(seconds)
-        if len(kept) >= MANY:
+        if len(kept) >= KEPT_VALUES:
             self.settle()
 
     def settle(self) -> list[float]:
-        """Count what is kept, and return the list that values may be appended to from now on, until it has ``MANY``.
+        """Count what is kept, and return the list that values may be appended to from now on, until there are
+        ``KEPT_VALUES`` of them.
 
         The observing thread only.
         """

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-from ws4py.manager.statistics import MANY, WorkerCounters
+from ws4py.manager.statistics import KEPT_VALUES, WorkerCounters
 
 __all__ = ["Job", "WorkerPool"]
 
@@ -200,7 +200,7 @@ class WorkerPool:
             more = job.run_turn(counters)
             now = clock()
             turns.append(now - began)
-            if len(turns) >= MANY:
+            if len(turns) >= KEPT_VALUES:
                 waits, turns = counters.queue_wait.settle(), counters.turn_time.settle()
             if more:
                 job.queued_at = now
