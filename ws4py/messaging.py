@@ -210,3 +210,8 @@ class PongControlMessage(_ControlMessage):
     def __init__(self, data: str | bytes | bytearray = b"") -> None:
         super().__init__(OPCODE_PONG, b"" if data is None else data)
         self._check_size()
+
+
+# --- names that 0.6 had here ------------------------------------------------------------------------------------------
+
+from ws4py.framing import Frame  # noqa: E402, F401

@@ -365,3 +365,12 @@ def _parse_close(payload: bytes) -> CloseControlMessage:
     if len(payload) < 2 or not is_wire_code(code):
         raise ProtocolException("The close code is not one that may be sent")
     return CloseControlMessage(code, payload[2:])
+
+
+# --- names that 0.6 had here ------------------------------------------------------------------------------------------
+
+from ws4py.exc import FrameTooLargeException, StreamClosed  # noqa: E402, F401
+from ws4py.framing import OPCODE_CLOSE, Frame  # noqa: E402, F401
+
+VALID_CLOSING_CODES: Final = [code.value for code in CloseCode if is_wire_code(code)]
+"""The codes below 3000 that a Close may have; those from 3000 to 4999 may be sent, too."""

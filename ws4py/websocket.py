@@ -592,3 +592,10 @@ def _close_socket(sock: Any) -> None:
             end()
         except Exception:  # TLS objects raise errors of their own
             logger.debug("A socket could not be ended in order", exc_info=True)
+
+
+# --- names that 0.6 had here ------------------------------------------------------------------------------------------
+
+from ws4py import WS_KEY, WS_VERSION  # noqa: E402, F401
+from ws4py.exc import HandshakeError, StreamClosed  # noqa: E402, F401
+from ws4py.messaging import PongControlMessage  # noqa: E402, F401

@@ -460,3 +460,8 @@ class WebSocketBaseClient(WebSocket):
 
 def _text(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode("latin-1")
+
+
+# --- names that 0.6 had here ------------------------------------------------------------------------------------------
+
+from ws4py import WS_KEY  # noqa: E402, F401

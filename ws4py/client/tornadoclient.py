@@ -210,3 +210,8 @@ class TornadoWebSocketClient(WebSocketBaseClient):
 
     def _wait_for_end(self) -> None:
         """The loop sees to it."""
+
+
+# --- names that 0.6 had here ------------------------------------------------------------------------------------------
+
+from ws4py.exc import HandshakeError  # noqa: E402, F401

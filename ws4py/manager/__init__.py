@@ -5,3 +5,12 @@ from ws4py.manager.pollers import EPollPoller, KQueuePoller, Poller, SelectPolle
 from ws4py.manager.selector import WebSocketManager
 
 __all__ = ["EPollPoller", "KQueuePoller", "Limits", "Poller", "SelectPoller", "WebSocketManager"]
+
+
+# --- names that 0.6 had here ------------------------------------------------------------------------------------------
+
+import logging
+
+from ws4py import format_addresses  # noqa: F401
+
+logger = logging.getLogger("ws4py")

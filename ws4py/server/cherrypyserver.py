@@ -305,3 +305,8 @@ def _environ_of(request: Any) -> dict[str, Any]:
     for name, value in request.headers.items():
         environ["HTTP_" + name.upper().replace("-", "_")] = value
     return environ
+
+
+# --- names that 0.6 had here ------------------------------------------------------------------------------------------
+
+from ws4py import WS_KEY  # noqa: E402, F401

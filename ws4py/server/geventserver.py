@@ -356,3 +356,8 @@ def _receive(queue: Queue, message_obj: bool, timeout: float | None) -> Payload 
     if message_obj:
         return message  # type: ignore[no-any-return]
     return str(message) if message.is_text else bytes(message.data)
+
+
+# --- names that 0.6 had here ------------------------------------------------------------------------------------------
+
+from ws4py import format_addresses  # noqa: E402, F401

@@ -171,3 +171,9 @@ class WSGIServer(_WSGIServer):
             self.manager.stop()
             self.manager.join(self.manager.limits.drain_timeout + 5.0)
         super().server_close()
+
+
+# --- names that 0.6 had here ------------------------------------------------------------------------------------------
+
+from ws4py import format_addresses  # noqa: E402, F401
+from ws4py.server.wsgiutils import WebSocketWSGIApplication  # noqa: E402, F401

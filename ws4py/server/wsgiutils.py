@@ -195,3 +195,8 @@ def refuse(error: HandshakeError, start_response: StartResponse) -> Iterable[byt
 def _in_terms_of_wsgi(text: str) -> str:
     """Name a header as 0.6 did: programs compare these texts."""
     return re.sub(r"(?<=[Hh]eader )[A-Z][A-Za-z-]+", lambda match: "HTTP_" + match[0].upper().replace("-", "_"), text)
+
+
+# --- names that 0.6 had here ------------------------------------------------------------------------------------------
+
+from ws4py import WS_KEY, format_addresses  # noqa: E402, F401
