@@ -107,6 +107,19 @@ def payload_size(frame: bytes) -> int:
     return len(frame) - (4 if size == 126 else 10) - (4 if frame[1] & 0x80 else 0)
 
 
+def frame_end(frames: bytes, position: int) -> int:
+    """Return where the frame ends that ``position`` is in; ``position`` itself if that is between two.
+
+    :param frames: whole ones.
+    """
+    end = 0
+    while end < position:
+        size = frames[end + 1] & 0x7F
+        start = end + (2 if size < 126 else 4 if size == 126 else 10) + (4 if frames[end + 1] & 0x80 else 0)
+        end = start + (size if size < 126 else _to_int(frames[end + 2 : end + (4 if size == 126 else 10)], "big"))
+    return end
+
+
 def build_frame(first: int, payload: bytes, key: bytes | None = None) -> bytes:
     """Return the bytes of one frame.
 

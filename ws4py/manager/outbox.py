@@ -9,6 +9,7 @@ from __future__ import annotations
 import select
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -21,6 +22,7 @@ from ws4py.framing import (
     OPCODE_PONG,
     OPCODE_TEXT,
     RSV1,
+    frame_end,
     payload_size,
 )
 from ws4py.manager.limits import Limits, OverflowPolicy
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from ws4py.websocket import WebSocket
 
 __all__ = ["SENDING", "SENDING_ENDED", "Outbox", "Owner"]
-
-Frame = bytes | memoryview
 
 WRITE_SIZE: Final = 1 << 18
 """Frames are joined up to about so many bytes for one write."""
@@ -85,10 +85,11 @@ class Outbox:
         "_manager",
         "_outbox",
         "_outbox_size",
-        "_partial",
+        "_piece",
         "_room",
         "_sending",
         "_writing",
+        "_written",
         "binaries_sent",
         "binary_bytes_sent",
         "bytes_sent",
@@ -117,14 +118,15 @@ class Outbox:
         self._manager = manager
         self._lock = threading.Lock()
         self.unsettled = False  # the manager is to see to more than the outbox when something was written
-        self._outbox: list[Frame] | None = None
+        self._outbox: list[bytes] | deque[bytes] | None = None  # a deque once it is too much for one write
         self._outbox_size = 0
-        self._writing: list[Frame] | None = None  # what the manager is just handing to the transport
-        self._partial = False  # a part of the outbox's first frame is written
+        self._piece: bytes | None = None  # whole frames, joined, of which a part is written
+        self._written = 0  # how many bytes
+        self._writing = False  # the manager is just handing what is left of it to the transport
         self._dirty = False  # the manager has been told to look
         self._sending = SENDING
         self._fragmenting = False  # a generator is being sent
-        self._deferred: list[Frame] | None = None  # whole messages that wait for the generator's end
+        self._deferred: list[bytes] | None = None  # whole messages that wait for the generator's end
         self._deferred_size = 0  # of the outbox's size, their part
         self._latest: tuple[bytes, int | None] | None = None  # the newest broadcast that found no room, and its size
         self._given_up = False  # what waited was thrown away for a last Close while some of it was being written
@@ -379,12 +381,15 @@ class Outbox:
             deferred, self._deferred, self._deferred_size = self._deferred, None, 0
             message, self._close_message = self._close_message, None
             if self._sending != SENDING_ENDED:
-                if deferred:
-                    self._outbox = (self._outbox or []) + deferred
+                frames = deferred or []
                 if message is not None:
-                    self._outbox = [*(self._outbox or ()), self.stream.encode(FIN | message.opcode, message.data)]
-                    self._outbox_size += len(self._outbox[-1])
+                    frames.append(self.stream.encode(FIN | message.opcode, message.data))
+                    self._outbox_size += len(frames[-1])
                     self.closes_sent = 1
+                if self._outbox is None:
+                    self._outbox = frames or None
+                else:
+                    self._outbox.extend(frames)
             if self._room is not None:
                 self._room.notify_all()
             self._dirty = True
@@ -469,12 +474,12 @@ class Outbox:
         self._sending = SENDING_ENDED
         self.unsettled = True
         self.websocket.server_terminated = True
-        self._given_up = self._writing is not None
-        # While the manager is writing, what it leaves of a frame is put in front later: see _put_back.
-        begun = self._outbox[:1] if self._outbox and self._partial and self._writing is None else []
-        self._outbox = [*begun, self.stream.encode(FIN | message.opcode, message.data)]
+        self._given_up = self._writing  # then what is left of a frame is known only when that is done
+        self._outbox = [self.stream.encode(FIN | message.opcode, message.data)]
         self.closes_sent = 1
-        self._outbox_size = sum(map(len, self._outbox))
+        self._outbox_size = len(self._outbox[0])
+        if not self._writing:
+            self._keep_begun()
         self._deferred = self._latest = self._close_message = None
         self._deferred_size = 0
         self._dirty = True
@@ -502,7 +507,7 @@ class Outbox:
             self.unsettled = True
             if self._room is not None:
                 self._room.notify_all()
-            return bool(self._outbox)
+            return bool(self._outbox or self._piece)
 
     # --- the manager's thread ----------------------------------------------------------------
 
@@ -528,9 +533,9 @@ class Outbox:
     @property
     def sent_all(self) -> bool:
         """Whether nothing is left to be written, and nothing more will be."""
-        return self._sending == SENDING_ENDED and not (self._outbox or self._writing or self.transport.blocked)
+        return self._sending == SENDING_ENDED and not (self._outbox or self._piece or self.transport.blocked)
 
-    def take_output(self) -> Frame | None:
+    def take_output(self) -> bytes | memoryview | None:
         """Return what is to be written, as one piece, None for nothing; :meth:`output_taken` or :meth:`output_left`
         must follow before the next.
 
@@ -540,47 +545,77 @@ class Outbox:
         lock.acquire()
         try:
             self._dirty = False
-            if self._writing is not None:
+            if self._writing:
                 return None
+            piece = self._piece
+            if piece is not None:
+                self._writing = True
+                self._outbox_size -= len(piece) - self._written
+                return memoryview(piece)[self._written :]
             frames = self._outbox
             if not frames:
                 return b"" if self.transport.blocked else None
-            self._given_up = False
-            if len(frames) == 1:
-                self._outbox = None
-                self._writing = frames
-                self._outbox_size -= len(frames[0])
-                return frames[0]
-            if self._outbox_size > WRITE_SIZE:
-                frames, self._outbox = _split(frames)
+            if self._outbox_size - self._deferred_size > WRITE_SIZE and len(frames) > 1:
+                piece = self._join_some(frames)
             else:
+                piece = frames[0] if len(frames) == 1 else b"".join(frames)
                 self._outbox = None
-            self._writing = frames
-            output = b"".join(frames)
-            self._outbox_size -= len(output)
-            return output
+            self._piece = piece
+            self._writing = True
+            self._outbox_size -= len(piece)
+            return piece
         finally:
             lock.release()
+
+    def _join_some(self, frames: list[bytes] | deque[bytes]) -> bytes:
+        """Take as many frames as are worth one write from an outbox of more. The lock is held."""
+        waiting = frames if isinstance(frames, deque) else deque(frames)
+        taken: list[bytes] = []
+        size = 0
+        while waiting and size < WRITE_SIZE:
+            taken.append(waiting.popleft())
+            size += len(taken[-1])
+        self._outbox = waiting or None
+        return b"".join(taken)
 
     def output_taken(self, size: int) -> bool:
         """All of the ``size`` bytes of :meth:`take_output` was written. Tell whether there is more to write."""
         self.bytes_sent += size
-        self._partial = False
-        self._writing = None
+        self._piece = None
+        self._written = 0
+        self._writing = self._given_up = False
         if self._latest is not None or self._room is not None:
             with self._lock:
                 self._offer_room()
         return bool(self._outbox)
 
     def output_left(self, count: int) -> None:
-        """Only ``count`` bytes of :meth:`take_output` were written; what is left goes back to the outbox's head."""
+        """Only ``count`` bytes of :meth:`take_output` were written; what is left is the next to be written."""
         with self._lock:
             self.bytes_sent += count
-            frames, self._writing = self._writing, None
-            if frames is not None:
-                self._put_back(frames, count)
+            self._writing = False
+            if self._piece is not None:
+                self._written += count
+                if self._given_up:
+                    self._keep_begun()
+                else:
+                    self._outbox_size += len(self._piece) - self._written
             self._given_up = False
             self._offer_room()
+
+    def _keep_begun(self) -> None:
+        """Of what is being written keep the frame that has begun only, for its other half must follow. The lock is
+        held.
+        """
+        if self._piece is None:
+            return
+        end = frame_end(self._piece, self._written)
+        if end == self._written:
+            self._piece = None
+            self._written = 0
+        else:
+            self._piece = self._piece[:end]
+            self._outbox_size += end - self._written
 
     def _offer_room(self) -> None:
         """Let those who waited for room in the outbox have it. The lock is held."""
@@ -591,20 +626,6 @@ class Outbox:
             if self._room is not None:
                 self._room.notify_all()
 
-    def _put_back(self, frames: list[Frame], count: int) -> None:
-        index = 0
-        while count >= len(frames[index]):
-            count -= len(frames[index])
-            index += 1
-        left = frames[index:]
-        self._partial = count > 0 or (index == 0 and self._partial)
-        if count:
-            left[0] = memoryview(left[0])[count:]
-        if self._given_up:
-            left = left[:1] if self._partial else []
-        self._outbox = left + (self._outbox or [])
-        self._outbox_size = sum(map(len, self._outbox)) + self._deferred_size
-
     def leave_output(self) -> None:
         """Be told anew when there is more to write: the transport takes nothing now."""
         self._dirty = False
@@ -614,8 +635,9 @@ class Outbox:
         with self._lock:
             self._sending = SENDING_ENDED
             self.unsettled = True
-            self._outbox = self._writing = self._deferred = self._latest = self._close_message = None
-            self._outbox_size = self._deferred_size = 0
+            self._outbox = self._piece = self._deferred = self._latest = self._close_message = None
+            self._outbox_size = self._deferred_size = self._written = 0
+            self._writing = self._given_up = False
             if self._room is not None:
                 self._room.notify_all()
 
@@ -629,9 +651,9 @@ class Outbox:
         if self._encoding is not None:
             self._encoding = self.stream.codec = None  # the context goes on in the parent
         self._room = None
-        self._outbox = self._writing = self._deferred = None
-        self._outbox_size = self._deferred_size = 0
-        self._dirty = self._fragmenting = False
+        self._outbox = self._piece = self._deferred = None
+        self._outbox_size = self._deferred_size = self._written = 0
+        self._dirty = self._fragmenting = self._writing = self._given_up = False
 
     def write_here(self) -> None:
         """Write the outbox on the calling thread, since no manager's thread does.
@@ -653,13 +675,3 @@ class Outbox:
             if self.transport.blocked and (remaining <= 0 or not select.select([], [self.fd], [], remaining)[1]):
                 self.discard_output()
                 raise SlowConsumer(f"The peer did not read for {self.limits.send_timeout} seconds")
-
-
-def _split(frames: list[Frame]) -> tuple[list[Frame], list[Frame]]:
-    """Split off as many frames as are worth one write."""
-    size = 0
-    for index, frame in enumerate(frames):
-        size += len(frame)
-        if size >= WRITE_SIZE:
-            return frames[: index + 1], frames[index + 1 :]
-    return frames, []
