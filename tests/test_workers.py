@@ -24,6 +24,7 @@ class Turn:
         self.more = more
         self.done = threading.Event()
         self.thread: threading.Thread | None = None
+        self.error: BaseException | None = None
 
     def run_turn(self, counters: WorkerCounters) -> bool:
         self.thread = threading.current_thread()
@@ -33,6 +34,10 @@ class Turn:
             return True
         self.done.set()
         return False
+
+    def fail(self, error: BaseException) -> None:
+        self.error = error
+        self.done.set()
 
 
 class Blocked(Turn):

@@ -22,13 +22,26 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-__all__ = ["ATTRIBUTES", "ConnectionFilter"]
+__all__ = ["ATTRIBUTES", "ConnectionFilter", "Named"]
 
 ATTRIBUTES: Final = ("connection_id", "address", "path")
 
 
+class Named:
+    """What a record may name in a websocket's place: whose text is our own, and runs none of the application's code."""
+
+    __slots__ = ()
+
+    websocket: Any
+
+    def __str__(self) -> str:
+        """Say which one it is."""
+        return f"connection {getattr(self, 'id', 0)} ({type(self.websocket).__name__})"
+
+
 class ConnectionFilter(logging.Filter):
-    """Adds the attributes, from the websocket that is among a record's arguments. It lets every record pass.
+    """Adds the attributes, from the websocket that is among a record's arguments, or that one of them names. It lets
+    every record pass.
 
     :param websocket_class: what a websocket is an instance of.
     """
@@ -42,7 +55,8 @@ class ConnectionFilter(logging.Filter):
         arguments = record.args
         websocket = None
         if isinstance(arguments, tuple):
-            websocket = next((item for item in arguments if isinstance(item, self._websocket_class)), None)
+            candidates = (item.websocket if isinstance(item, Named) else item for item in arguments)
+            websocket = next((item for item in candidates if isinstance(item, self._websocket_class)), None)
         for name, value in zip(ATTRIBUTES, _describe(websocket), strict=True):
             if not hasattr(record, name):
                 setattr(record, name, value)

@@ -21,6 +21,9 @@ __all__ = ["BROKEN", "Port", "make_port"]
 
 logger = logging.getLogger("ws4py")
 
+LONGEST_WAIT: Final = 1_000_000.0
+"""The longest wait that the system is asked for, in seconds: poll() takes milliseconds in 32 bits."""
+
 BROKEN: Final = (OSError, ValueError, AttributeError)
 """What a socket raises that is broken, or was closed by somebody else meanwhile."""
 
@@ -329,5 +332,5 @@ def _wait(sock: Any, writing: bool, timeout: float | None) -> bool:
     if hasattr(select, "poll"):
         poller = select.poll()
         poller.register(fd, select.POLLOUT if writing else select.POLLIN)
-        return bool(poller.poll(None if timeout is None else -int(-timeout * 1000 // 1)))
+        return bool(poller.poll(None if timeout is None else -int(-min(timeout, LONGEST_WAIT) * 1000 // 1)))
     return any(select.select([] if writing else [fd], [fd] if writing else [], [], timeout))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from ws4py.blocking import BlockingConnection
@@ -330,16 +330,24 @@ class WebSocket:
     def run(self) -> None:
         """Read and call back until the connection ends. Blocks; to be called in a thread or a greenlet of its own.
 
-        Exceptions of callbacks are logged, and given to :meth:`unhandled_error`.
+        Exceptions of callbacks are logged, and given to :meth:`unhandled_error`. What is no :exc:`Exception`, such as
+        KeyboardInterrupt, goes on to the caller when the connection has ended, with a Close of 1001.
 
         :raises ConnectionClosed: if the connection has ended already.
+        :raises RuntimeError: if there is a heartbeat, and no thread to be had for it; the connection is closed.
         """
         connection, stream = self._begin(), self.stream
-        stop = connection.repeat(self.heartbeat_freq, self._beat) if self.heartbeat_freq else None
+        stop: Callable[[], None] | None = None
         try:
+            if self.heartbeat_freq:
+                stop = connection.repeat(self.heartbeat_freq, self._beat)
             going_on = self._open()
             while going_on and self.stream is stream and not self.terminated:
                 going_on = self.once()
+        except BaseException as error:
+            code = CloseCode.INTERNAL_ERROR if isinstance(error, Exception) else CloseCode.GOING_AWAY
+            self._end(CloseControlMessage(code))
+            raise
         finally:
             if stop is not None:
                 stop()

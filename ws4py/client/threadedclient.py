@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 from ws4py.client import WebSocketBaseClient
 
 __all__ = ["WebSocketClient"]
+
+logger = logging.getLogger("ws4py")
 
 
 class ClientThread(threading.Thread):
@@ -17,9 +20,11 @@ class ClientThread(threading.Thread):
         self.done = threading.Event()
 
     def run(self) -> None:
-        """Run the client until its end."""
+        """Run the client until its end. What a callback raises that is no Exception ends it, and nothing else."""
         try:
             super().run()
+        except BaseException:
+            logger.exception("The thread of a client has ended")
         finally:
             self.done.set()
 

@@ -21,11 +21,13 @@ Whole records of TLS, or each read would leave half of one behind; and less than
 asks the system for pages of their own, which takes ten times as long as a small read.
 """
 
-Received = bytes | None | OSError
-"""What came of a read: bytes, b"" at the end, None if there was nothing, or the error that ended the connection."""
+Received = bytes | None | BaseException
+"""What came of a read: bytes, b"" at the end, None if there was nothing, or what was raised: an OSError is the end of
+the connection, anything else a fault.
+"""
 
-Sent = int | OSError
-"""What came of a write: how many bytes were taken, or the error that ended the connection."""
+Sent = int | BaseException
+"""What came of a write: how many bytes were taken, or what was raised, likewise."""
 
 
 class BatchIO:
@@ -41,6 +43,8 @@ class BatchIO:
                 results.append(None)
             except OSError as error:
                 results.append(error.with_traceback(None))  # which would refer to the results
+            except BaseException as error:  # noqa: BLE001 - one connection's, and the others are to be read too
+                results.append(error)
         return results
 
     def send(self, jobs: Sequence[tuple[Transport, bytes | memoryview]]) -> list[Sent]:
@@ -51,4 +55,6 @@ class BatchIO:
                 results.append(transport.send(data))
             except OSError as error:
                 results.append(error.with_traceback(None))
+            except BaseException as error:  # noqa: BLE001 - as above
+                results.append(error)
         return results

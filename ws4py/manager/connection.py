@@ -153,7 +153,7 @@ class Connection(Outbox):
             lock.release()
         if self.starved:
             self._manager.attend(self)
-        received_message = self.websocket.received_message
+        websocket = self.websocket
         for item in items:
             if self._outbox_size >= limit and item is not items[0] and self._sending != SENDING_ENDED:
                 with self._lock:
@@ -164,7 +164,7 @@ class Connection(Outbox):
                 if not self._failed:
                     counters.messages += 1
                     try:
-                        received_message(item)
+                        websocket.received_message(item)
                     except BaseException as error:  # noqa: BLE001 - a handler must not end a thread of ours
                         self._raised(error, counters)
             else:
@@ -198,17 +198,33 @@ class Connection(Outbox):
     def _raised(self, error: BaseException, counters: WorkerCounters) -> None:
         """A callback has raised: that ends the connection, unless it was only told that it is ended."""
         if isinstance(error, ConnectionClosed) and self._sending != SENDING:
-            logger.debug("A handler of %r met a closed connection", self.websocket)
+            logger.debug("A handler of %s met a closed connection", self)
             return
         counters.errors += 1
-        logger.error("A handler of %r raised", self.websocket, exc_info=error)
+        logger.error("A handler of %s raised", self, exc_info=error)
         if not self.finishing:
             self._failed = True
             self.close(CloseControlMessage(CloseCode.INTERNAL_ERROR))
         try:
             self.websocket.unhandled_error(error)
-        except Exception:
-            logger.exception("unhandled_error of %r raised", self.websocket)
+        except BaseException as another:
+            logger.error("unhandled_error of %s raised", self, exc_info=another)
+            self._pass_on(another)
+        self._pass_on(error)
+
+    def _pass_on(self, error: BaseException) -> None:
+        """Let an exception of a callback go on to whom it is meant for. On a thread of ours there is nobody."""
+
+    def fail(self, error: BaseException) -> None:
+        """A turn has raised, which is none of the callbacks' doing: have the connection dropped.
+
+        Called by who ran the turn.
+        """
+        logger.error("%s is dropped: its turn raised", self, exc_info=error)
+        with self._lock:
+            self._failed = True
+            self._scheduled = False
+        self._manager.fault(self)
 
     def _finish(self) -> None:
         """Answer the peer's Close if that is still to be done, and call closed()."""

@@ -56,6 +56,26 @@ class Lifecycle:
         with self._lock:
             self.counters.limits[name] += 1
 
+    def _fail(self, connection: Connection, error: BaseException) -> None:
+        """Something done for a connection has raised: that ends it, and nobody else."""
+        logger.error("%s is ended: what was done for it raised", connection, exc_info=error)
+        self._count_fault()
+        try:
+            self._lose(connection)
+        except BaseException:
+            logger.exception("%s is ended, but not in order", connection)
+
+    def _attempt(self, act: Callable[[Connection], object], connection: Connection) -> None:
+        """Do something for a connection; an exception ends it."""
+        try:
+            act(connection)
+        except BaseException as error:  # noqa: BLE001 - this thread is there for all connections
+            self._fail(connection, error)
+
+    def _count_fault(self) -> None:
+        with self._lock:
+            self.counters.faults += 1
+
     def _receive(self, connections: list[Connection]) -> None:
         """Read from connections, as one batch."""
         raise NotImplementedError
@@ -102,7 +122,7 @@ class Lifecycle:
             else:
                 self.poller.modify(connection.fd, interest)
         except (OSError, ValueError) as error:
-            logger.error("%r can't be watched: %s", connection.websocket, error)
+            logger.error("%s can't be watched: %s", connection, error)
             self._lose(connection)
             return
         connection.interest = interest
@@ -143,11 +163,13 @@ class Lifecycle:
         connection.deadline = self._clock() + connection.limits.close_timeout
         self._set_timer(connection, connection.deadline)
         self._count_out(connection)
-        if idle:  # else the answers to the messages before the Close go first
-            connection.reply_to_close()
-        if connection.deliver([ENDED], 0):
-            self._ready.append(connection)
-        self._dirty.append(connection)
+        try:
+            if idle:  # else the answers to the messages before the Close go first
+                connection.reply_to_close()
+        finally:  # whatever else fails, closed() is owed
+            if connection.deliver([ENDED], 0):
+                self._ready.append(connection)
+            self._dirty.append(connection)
 
     def _say_goodbye(self, connection: Connection) -> None:
         """All is written: end our direction, and the peer's if it has nothing more to say."""
@@ -160,19 +182,23 @@ class Lifecycle:
             connection.phase = Phase.LINGERING
 
     def _shut(self, connection: Connection) -> None:
-        connection.transport.shutdown()
         connection.phase = Phase.SHUT
-        self._watch(connection)
         self._wheel.cancel(connection)
         self._dirty.append(connection)
+        try:
+            connection.transport.shutdown()
+        finally:
+            self._watch(connection)
 
     def _lose(self, connection: Connection) -> None:
         """The socket is at its end, or broken."""
         if connection.phase == Phase.SHUT:
             return
         connection.discard_output()
-        self._end_reading(connection)
-        self._shut(connection)
+        try:
+            self._end_reading(connection)
+        finally:
+            self._shut(connection)
 
     def _drop(self, connection: Connection) -> None:
         """Give a connection up, whatever its peer does."""
@@ -192,15 +218,18 @@ class Lifecycle:
             self._displaced.discard(connection)
             self.counters.gone.add(connection)
             self.counters.closed[CloseCode.ABNORMAL_CLOSURE.value if code is None else code] += 1
-        if owned:
-            connection.transport.close()
         websocket = connection.websocket
         if websocket._connection is connection:  # closed() may have made it a new one's
             websocket._connection = None  # or each would keep the other until the garbage collector comes
+        if owned:
+            connection.transport.close()
 
     def _let_go(self, connection: Connection) -> None:
         """Forget a connection without ending it."""
         if self._connections.get(connection.fd) is not connection or connection.phase >= Phase.ENDED:
+            return
+        if connection.transport.closed:
+            self._drop(connection)  # by the application: there is nothing left that could be let go
             return
         if connection.interest:
             self.poller.unregister(connection.fd)

@@ -19,7 +19,7 @@ from ws4py.manager.limits import Limits
 from ws4py.manager.pollers import READ, WRITE, default_poller
 from ws4py.manager.statistics import WorkerCounters
 from ws4py.manager.transport import Transport
-from ws4py.manager.workers import WorkerPool
+from ws4py.manager.workers import WorkerPool, give_up
 from ws4py.messaging import CloseCode, CloseControlMessage, Message
 from ws4py.websocket import WebSocket
 
@@ -35,6 +35,9 @@ DRAIN_STEP: Final = 0.05
 
 REST: Final = 0.0005
 """How long, in seconds, the thread lets the workers have the interpreter to themselves after giving them work."""
+
+
+GOODBYE: Final = CloseControlMessage(CloseCode.GOING_AWAY, "Server is shutting down")
 
 
 class Loop(Lifecycle):
@@ -65,16 +68,7 @@ class Loop(Lifecycle):
 
     def _cycle(self) -> None:
         """Do what is due, write what is dirty, wait, and read what is ready."""
-        now = self._clock()
-        wheel = self._wheel
-        due = wheel.next_time()
-        if due is not None and due <= now:
-            self.counters.loop_lag.observe(now - due)
-            for connection in wheel.due(now):
-                self._on_timer(connection, now)
-        self._obey()
-        if self._state == STOPPING:
-            self._drain(now)
+        self._do_what_is_due()
         self._write()
         self._schedule_ready()
         timeout = self._time_to_wait()
@@ -87,6 +81,21 @@ class Loop(Lifecycle):
         self._sleeping = False
         self._read(events)
         self._schedule_ready()
+
+    def _do_what_is_due(self) -> None:
+        """Let the timers go off whose time has come, do what others have asked for, and go on with a drain."""
+        now = self._clock()
+        due = self._wheel.next_time()
+        if due is not None and due <= now:
+            self.counters.loop_lag.observe(now - due)
+            for connection in self._wheel.due(now):
+                try:
+                    self._on_timer(connection, now)
+                except BaseException as error:  # noqa: BLE001 - this thread is there for all connections
+                    self._fail(connection, error)
+        self._obey()
+        if self._state == STOPPING:
+            self._drain(now)
 
     def _time_to_wait(self) -> float | None:
         times = [self._wheel.next_time()]
@@ -107,6 +116,8 @@ class Loop(Lifecycle):
         ready, self._ready = self._ready, []
         if self._pool is not None:
             self._pool.submit(ready)
+            if self._state == STOPPING:
+                self._pool.run_here()
             self._pool.rest(REST)
             return
         queue = deque(ready)
@@ -115,17 +126,20 @@ class Loop(Lifecycle):
             connection = queue.popleft()
             counters.turns += 1
             began = clock()
-            if connection.run_turn(counters):
-                queue.append(connection)
+            try:
+                if connection.run_turn(counters):
+                    queue.append(connection)
+            except BaseException as error:  # noqa: BLE001 - this thread is there for all connections
+                give_up(connection, error)
             counters.turn_time.observe(clock() - began)
 
     def _obey(self) -> None:
         """Carry out what other threads have asked for."""
         while self._dropped:
-            self._drop(self._dropped.popleft())
+            self._attempt(self._drop, self._dropped.popleft())
         while self._removed:
             connection, done = self._removed.popleft()
-            self._let_go(connection)
+            self._attempt(self._let_go, connection)
             done.set()
 
     # --- writing ------------------------------------------------------------------------------------------------------
@@ -137,13 +151,16 @@ class Loop(Lifecycle):
         connections, self._writable = self._writable, []
         for _ in range(len(dirty)):
             connection = dirty.popleft()
-            if connection.phase == new:
-                self._adopt(connection)
-            if connection.transport.blocked or connection.phase == shut:
-                connection.leave_output()
-                self._settle(connection)
-            else:
-                connections.append(connection)
+            try:
+                if connection.phase == new:
+                    self._adopt(connection)
+                if connection.transport.blocked or connection.phase == shut:
+                    connection.leave_output()
+                    self._settle(connection)
+                else:
+                    connections.append(connection)
+            except BaseException as error:  # noqa: BLE001 - this thread is there for all connections
+                self._fail(connection, error)
         if connections:
             self._send(connections)
 
@@ -153,29 +170,38 @@ class Loop(Lifecycle):
         jobs: list[tuple[Transport, bytes | memoryview]] = []
         now = self._clock()
         for connection in connections:
-            data = connection.take_output()
-            if data is None:
-                self._settle(connection)
-            else:
-                if data and not data[0] & 0x08:  # a Ping of ours is no sign of life
-                    connection.active_at = now
-                senders.append(connection)
-                jobs.append((connection.transport, data))
+            try:
+                data = connection.take_output()
+                if data is None:
+                    self._settle(connection)
+                else:
+                    if data and not data[0] & 0x08:  # a Ping of ours is no sign of life
+                        connection.active_at = now
+                    senders.append(connection)
+                    jobs.append((connection.transport, data))
+            except BaseException as error:  # noqa: BLE001 - this thread is there for all connections
+                self._fail(connection, error)
         if not jobs:
             return
         for connection, (_, data), result in zip(senders, jobs, self._io.send(jobs), strict=True):
-            if result == len(data):
-                if connection.output_taken(len(data)):
-                    self._dirty.append(connection)
-                if not connection.unsettled and connection.interest == READ and not connection.transport.blocked:
+            try:
+                if result == len(data):
+                    if connection.output_taken(len(data)):
+                        self._dirty.append(connection)
+                    if not connection.unsettled and connection.interest == READ and not connection.transport.blocked:
+                        continue
+                elif isinstance(result, OSError):
+                    logger.debug("Could not write to %s: %s", connection, result)
+                    self._lose(connection)
                     continue
-            elif isinstance(result, OSError):
-                logger.debug("Could not write to %r: %s", connection.websocket, result)
-                self._lose(connection)
-                continue
-            else:
-                connection.output_left(result)
-            self._settle(connection)
+                elif isinstance(result, BaseException):
+                    self._fail(connection, result)
+                    continue
+                else:
+                    connection.output_left(result)
+                self._settle(connection)
+            except BaseException as error:  # noqa: BLE001 - as above
+                self._fail(connection, error)
 
     def write_until(self, connection: Connection, deadline: float) -> bool:
         """Write a connection's outbox, waiting for its peer, until there is room; return whether there is. Blocks all
@@ -229,8 +255,16 @@ class Loop(Lifecycle):
             connections = [
                 connection
                 for connection in connections
-                if connection.transport.secure and connection.interest & READ and connection.transport.pending()
+                if connection.transport.secure and connection.interest & READ and self._has_more(connection)
             ]
+
+    def _has_more(self, connection: Connection) -> bool:
+        """Tell whether there is something to be read that no poller shows."""
+        try:
+            return connection.transport.pending()
+        except BaseException as error:  # noqa: BLE001 - this thread is there for all connections
+            self._fail(connection, error)
+            return False
 
     def _take_in(self, connections: Sequence[Connection], results: Sequence[Received]) -> None:
         """Parse what was read, answer the control messages, and put the others into the inboxes, for the workers."""
@@ -238,32 +272,39 @@ class Loop(Lifecycle):
         for connection, data in zip(connections, results, strict=True):
             if data is None:
                 continue
-            if not data or isinstance(data, OSError):
-                if data:
-                    logger.debug("Could not read from %r: %s", connection.websocket, data)
-                self._lose(connection)
-                continue
-            connection.bytes_received += len(data)
-            if connection.phase >= Phase.ENDED:
-                continue  # what comes behind a Close or an error is read only to be thrown away
-            stream = connection.stream
-            messages = stream.receive(data)
-            if len(messages) == 1 and messages[0].opcode == OPCODE_TEXT:  # the most usual batch, without the sorting
-                size = len(messages[0].data)
-                connection.texts_received += 1
-                connection.text_bytes_received += size
-            else:
-                messages, size = self._sort(connection, messages)
-            if messages:
-                connection.active_at = self._read_at
-                if connection.limits.max_messages_per_second is None or not self._too_fast(connection, len(messages)):
-                    if connection.deliver(messages, size):
-                        ready.append(connection)
-                    if connection.starved:
-                        self.count_limit("inbox")
-                        self._watch(connection)
-            if stream.ended:
-                self._end_of_stream(connection)
+            try:
+                if not data or isinstance(data, OSError):
+                    if data:
+                        logger.debug("Could not read from %s: %s", connection, data)
+                    self._lose(connection)
+                    continue
+                if isinstance(data, BaseException):
+                    self._fail(connection, data)
+                    continue
+                connection.bytes_received += len(data)
+                if connection.phase >= Phase.ENDED:
+                    continue  # what comes behind a Close or an error is read only to be thrown away
+                stream = connection.stream
+                messages = stream.receive(data)
+                if len(messages) == 1 and messages[0].opcode == OPCODE_TEXT:  # the most usual batch: no sorting
+                    size = len(messages[0].data)
+                    connection.texts_received += 1
+                    connection.text_bytes_received += size
+                else:
+                    messages, size = self._sort(connection, messages)
+                if messages:
+                    connection.active_at = self._read_at
+                    limit = connection.limits.max_messages_per_second
+                    if limit is None or not self._too_fast(connection, len(messages)):
+                        if connection.deliver(messages, size):
+                            ready.append(connection)
+                        if connection.starved:
+                            self.count_limit("inbox")
+                            self._watch(connection)
+                if stream.ended:
+                    self._end_of_stream(connection)
+            except BaseException as error:  # noqa: BLE001 - this thread is there for all connections
+                self._fail(connection, error)
 
     def _sort(self, connection: Connection, messages: list[Message]) -> tuple[list[Message], int]:
         """Count messages and answer those that are the manager's business; return the others, and the bytes of payload
@@ -301,7 +342,7 @@ class Loop(Lifecycle):
         if error is None:
             connection.websocket.client_terminated = True
         else:
-            logger.debug("%r is closed with %s: %s", connection.websocket, error.code, error)
+            logger.debug("%s is closed with %s: %s", connection, error.code, error)
             if connection.stream.failure is TooManyFragmentsException:
                 self.count_limit("max_fragments")
             elif error.code == CloseCode.MESSAGE_TOO_BIG:
@@ -345,13 +386,15 @@ class Loop(Lifecycle):
             self._drain_quota = max(100, -(-len(self._drain_queue) // steps))
             self._drain_next = now
         if now >= self._drain_next and self._drain_queue:
-            goodbye = CloseControlMessage(CloseCode.GOING_AWAY, "Server is shutting down")
             for _ in range(min(self._drain_quota, len(self._drain_queue))):
-                connection = self._drain_queue.popleft()
-                if connection.phase < Phase.ENDED:
-                    connection.websocket.server_terminated = True
-                    connection.close(goodbye)
+                self._attempt(self._dismiss, self._drain_queue.popleft())
             self._drain_next = now + DRAIN_STEP
+
+    def _dismiss(self, connection: Connection) -> None:
+        """Say goodbye to one."""
+        if connection.phase < Phase.ENDED:
+            connection.websocket.server_terminated = True
+            connection.close(GOODBYE)
 
     def _stopped_all(self) -> bool:
         if self._state != STOPPING or self._drain_queue is None:

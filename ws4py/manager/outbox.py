@@ -25,6 +25,7 @@ from ws4py.framing import (
     frame_end,
     payload_size,
 )
+from ws4py.logs import Named
 from ws4py.manager.limits import Limits, OverflowPolicy
 from ws4py.manager.transport import Transport
 from ws4py.messaging import CloseCode, CloseControlMessage
@@ -52,6 +53,9 @@ class Owner(Protocol):
     def drop(self, connection: Any) -> None:
         """Have the manager's thread drop a connection's socket."""
 
+    def fault(self, connection: Any) -> None:
+        """Count that something done for a connection raised, and have it dropped."""
+
     def count_limit(self, name: str) -> None:
         """Count that a limit or a policy acted."""
 
@@ -62,7 +66,7 @@ class Owner(Protocol):
         """Write a connection's outbox until there is room, on the manager's own thread."""
 
 
-class Outbox:
+class Outbox(Named):
     """The half of a connection that sends.
 
     :param websocket: that sends.

@@ -6,10 +6,15 @@ import select
 import sys
 from typing import Any, Final, Protocol
 
-__all__ = ["EPollPoller", "KQueuePoller", "Poller", "SelectPoller", "default_poller"]
+__all__ = ["LONGEST_WAIT", "EPollPoller", "KQueuePoller", "Poller", "SelectPoller", "default_poller"]
 
 READ: Final = 1
 WRITE: Final = 2
+
+LONGEST_WAIT: Final = 1_000_000.0
+"""The longest wait that a poller asks the system for, in seconds; epoll takes milliseconds in 32 bits. It then returns
+with nothing, and is asked again.
+"""
 
 _kqueue_module: Any = select  # its names are not those of every system
 
@@ -71,10 +76,8 @@ class EPollPoller:
         """Return what is ready, after at most ``timeout`` seconds."""
         if timeout is None:
             timeout = self.timeout
-        return [
-            (fd, _EPOLL_EVENTS.get(mask) or _epoll_event(mask))
-            for fd, mask in self._epoll.poll(-1 if timeout is None else timeout, 4096)
-        ]
+        timeout = -1 if timeout is None else min(timeout, LONGEST_WAIT)
+        return [(fd, _EPOLL_EVENTS.get(mask) or _epoll_event(mask)) for fd, mask in self._epoll.poll(timeout, 4096)]
 
     def release(self) -> None:
         """Close the epoll's own descriptor."""
@@ -151,7 +154,7 @@ class KQueuePoller:
         """Return what is ready, after at most ``timeout`` seconds."""
         ready: dict[int, int] = {}
         limit = max(1, 2 * len(self._interests))
-        for event in self._kqueue.control(None, limit, self.timeout if timeout is None else timeout):
+        for event in self._kqueue.control(None, limit, _bounded(self.timeout if timeout is None else timeout)):
             bit = READ if event.filter == _kqueue_module.KQ_FILTER_READ else WRITE
             ready[event.ident] = ready.get(event.ident, 0) | bit
         return list(ready.items())
@@ -195,8 +198,9 @@ class SelectPoller:
         """Return what is ready, after at most ``timeout`` seconds."""
         readers = [fd for fd, interest in self._interests.items() if interest & READ]
         writers = [fd for fd, interest in self._interests.items() if interest & WRITE]
+        timeout = _bounded(self.timeout if timeout is None else timeout)
         try:
-            readable, writable, _ = select.select(readers, writers, [], self.timeout if timeout is None else timeout)
+            readable, writable, _ = select.select(readers, writers, [], timeout)
         except OSError:
             closed = [fd for fd in self._interests if not _is_open(fd)]
             if not closed:
@@ -210,6 +214,10 @@ class SelectPoller:
     def release(self) -> None:
         """Forget all descriptors."""
         self._interests.clear()
+
+
+def _bounded(timeout: float | None) -> float | None:
+    return None if timeout is None else min(timeout, LONGEST_WAIT)
 
 
 def _is_open(fd: int) -> bool:

@@ -414,6 +414,11 @@ class WebSocketManager(Loop):
         self._dropped.append(connection)
         self._wake()
 
+    def fault(self, connection: Connection) -> None:
+        """Count that something done for a connection raised, and have it dropped."""
+        self._count_fault()
+        self.drop(connection)
+
     def _wake(self) -> None:
         # A sleeper has said so before it looked for work a last time; so either it saw ours, or this is seen by it.
         self._sleeping = False
@@ -445,6 +450,7 @@ class WebSocketManager(Loop):
         self._schedule_ready()
         if self._pool is not None:
             self._pool.stop()
+            self._pool.run_here()
             turns = -1
             while not self._pool.join(LAST_CALLS) and turns != (turns := self._pool.counters().turns):
                 pass  # the last callbacks are under way; a handler that blocks is left behind

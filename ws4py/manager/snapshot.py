@@ -236,12 +236,14 @@ class Snapshot:
 
     :ivar time: of the snapshot, in seconds since 1970.
     :ivar uptime: for how many seconds the manager has run, 0 if it does not.
-    :ivar state: new, running, stopping or stopped.
+    :ivar state: new, running, stopping, stopped or failed.
     :ivar loop_lag: how late the manager's timers went off.
     :ivar round_trip: from a Ping of the manager to its Pong.
     :ivar limits: how often each limit or policy acted; see :data:`LIMITS`.
     :ivar broadcasts: calls of ``broadcast``.
     :ivar deliveries: messages that broadcasts put into an outbox.
+    :ivar faults: connections that were ended since something done for them raised, handlers aside.
+    :ivar failures: how often the manager itself failed.
     """
 
     time: float
@@ -259,6 +261,8 @@ class Snapshot:
     limits: Mapping[str, int]
     broadcasts: int
     deliveries: int
+    faults: int
+    failures: int
 
     def as_dict(self) -> dict[str, Any]:
         """Return the same as what JSON can express; its schema is docs/stats.schema.json."""
@@ -427,6 +431,8 @@ def take_snapshot(manager: WebSocketManager) -> Snapshot:
         limits=MappingProxyType({**dict.fromkeys(LIMITS, 0), **counters.limits}),
         broadcasts=counters.broadcasts,
         deliveries=counters.deliveries,
+        faults=counters.faults,
+        failures=counters.failures,
     )
 
 

@@ -204,6 +204,8 @@ class ManagerCounters:
     :ivar refused: handshakes that were refused, by the HTTP status, likewise.
     :ivar broadcasts: calls of ``broadcast``, likewise.
     :ivar deliveries: messages that broadcasts gave to an outbox, likewise.
+    :ivar faults: connections that were ended since something done for them raised, handlers aside; likewise.
+    :ivar failures: how often the manager itself failed; likewise.
     :ivar round_trips: from a Ping of the manager to its Pong.
     :ivar loop_lag: how late timers went off.
     """
@@ -218,6 +220,8 @@ class ManagerCounters:
         self.refused: Counter[int] = Counter()
         self.broadcasts = 0
         self.deliveries = 0
+        self.faults = 0
+        self.failures = 0
         self.round_trips = Histogram()
         self.loop_lag = Histogram()
 

@@ -26,6 +26,10 @@ class Transport(Protocol):
     """Whether the last ``send`` left something to the kernel's pleasure: go on when the socket can be written."""
 
     @property
+    def closed(self) -> bool:
+        """Whether somebody has closed the socket."""
+
+    @property
     def receive(self) -> Callable[[int], bytes]:
         """Return what has come, so many bytes at most, b"" at the end.
 
@@ -63,6 +67,11 @@ class PlainTransport:
         self._sock = sock
         self.blocked = False
         self.receive: Callable[[int], bytes] = sock.recv  # itself: nothing is to be added, and it is called most
+
+    @property
+    def closed(self) -> bool:
+        """See :attr:`Transport.closed`."""
+        return self._sock.fileno() < 0
 
     def pending(self) -> bool:
         """See :meth:`Transport.pending`; a poller shows all that is left in the kernel."""
@@ -137,6 +146,14 @@ class TLSTransport:
         if isinstance(self._end, OSError):
             raise self._end
         return self._end
+
+    @property
+    def closed(self) -> bool:
+        """See :attr:`Transport.closed`."""
+        try:
+            return bool(self._sock.fileno() < 0)
+        except self._errors:
+            return True
 
     def pending(self) -> bool:
         """See :meth:`Transport.pending`: what OpenSSL has decrypted, no poller shows, nor the end that it has met."""

@@ -28,13 +28,28 @@ HELP_INTERVALS: Final = (0.0005, 0.005)
 """How often, in seconds, the pool looks whether work that waits needs more workers: at first, and after a while."""
 
 
+RETRY: Final = (0.05, 5.0)
+"""In how many seconds it is tried again to start a thread that the system has refused: at first, and at most."""
+
+
 class Job(Protocol):
     """What can be put on the run queue: a connection with something in its inbox."""
 
     queued_at: float
 
     def run_turn(self, counters: WorkerCounters) -> bool:
-        """Run the callbacks that are due, and tell whether there are more. May block. Must not raise."""
+        """Run the callbacks that are due, and tell whether there are more. May block."""
+
+    def fail(self, error: BaseException) -> None:
+        """Be told that the turn raised: there will be no other one until the job is put on the run queue again."""
+
+
+def give_up(job: Job, error: BaseException) -> None:
+    """Tell a job that its turn raised. Never raises."""
+    try:
+        job.fail(error)
+    except BaseException:
+        logger.exception("A turn raised, and so did the end of its connection")
 
 
 class WorkerPool:
@@ -60,6 +75,8 @@ class WorkerPool:
         self._threads: dict[threading.Thread, WorkerCounters] = {}
         self._retired = WorkerCounters()
         self._started = 0
+        self._retry_at = 0.0  # when a thread may be started again, if the last one could not
+        self._retry_in = 0.0
         self._help_interval = HELP_INTERVALS[0]
         self._checked_at = 0.0
         self._checked_cpu = 0.0
@@ -141,6 +158,8 @@ class WorkerPool:
         if busy >= self.limit:
             return None
         now, cpu = time.monotonic(), time.process_time()
+        if now < self._retry_at and not self._idle:
+            return self._retry_at - now
         elapsed, used = now - self._checked_at, cpu - self._checked_cpu
         if not self._checked_at:
             self._checked_at, self._checked_cpu = now, cpu
@@ -157,20 +176,33 @@ class WorkerPool:
 
     def _start(self) -> None:
         with self._lock:
-            if self._stopping or len(self._threads) >= self.limit:
+            if self._stopping or len(self._threads) >= self.limit or time.monotonic() < self._retry_at:
                 return
             self._started += 1
             thread = threading.Thread(target=self._run, name=f"{self._name}-{self._started}", daemon=True)
             self._threads[thread] = WorkerCounters()
         try:
             thread.start()
-        except RuntimeError:  # the system has no more threads: the workers that there are must do
-            logger.exception("A worker thread could not be started")
+        except Exception:  # the system has no more threads: the workers that there are must do
             with self._lock:
                 del self._threads[thread]
+                first = not self._retry_in
+                self._retry_in = RETRY[0] if first else min(2 * self._retry_in, RETRY[1])
+                self._retry_at = time.monotonic() + self._retry_in
+            if first:
+                logger.exception("A worker thread could not be started. It is tried again, and logged once")
+        else:
+            self._retry_in = 0.0
 
     def _run(self) -> None:
         thread = threading.current_thread()
+        try:
+            self._work(thread)
+        finally:
+            with self._lock:
+                self._forget(thread)
+
+    def _work(self, thread: threading.Thread) -> None:
         counters = self._threads[thread]
         queue = self._queue
         lock = threading.Lock()
@@ -197,7 +229,11 @@ class WorkerPool:
             self._taker = lock
             counters.turns += 1
             waits.append(began - job.queued_at)
-            more = job.run_turn(counters)
+            try:
+                more = job.run_turn(counters)
+            except BaseException as error:  # noqa: BLE001 - one job must not end a thread that is there for all
+                more = False
+                give_up(job, error)
             now = clock()
             turns.append(now - began)
             if len(turns) >= KEPT_VALUES:
@@ -205,8 +241,6 @@ class WorkerPool:
             if more:
                 job.queued_at = now
                 queue.append(job)
-        with self._lock:
-            self._forget(thread)
 
     def _park(self, lock: threading.Lock) -> bool:
         """Wait for work; return False if this worker is to end."""
@@ -238,6 +272,25 @@ class WorkerPool:
         """Keep what a worker that ends has counted. The lock is held."""
         counters = self._threads.pop(thread, None)
         if counters is not None:
+            self._retired.merge(counters)
+
+    def run_here(self) -> None:
+        """Run what waits on the calling thread, if there is no worker: none can be started, or not any more."""
+        if self.size or not self._queue:
+            return
+        counters = WorkerCounters()
+        while self._queue:
+            job = self._queue.popleft()
+            counters.turns += 1
+            began = time.monotonic()
+            counters.queue_wait.observe(began - job.queued_at)
+            try:
+                if job.run_turn(counters):
+                    self._queue.append(job)
+            except BaseException as error:  # noqa: BLE001 - one job must not end a thread that is there for all
+                give_up(job, error)
+            counters.turn_time.observe(time.monotonic() - began)
+        with self._lock:
             self._retired.merge(counters)
 
     def stop(self) -> None:

@@ -61,6 +61,8 @@ _FIGURES: Final[dict[str, Figure]] = {
     "Round Trip Median (ms)": lambda stats: _milliseconds(stats.round_trip, 0.5),
     "Broadcasts": lambda stats: stats.broadcasts,
     "Broadcast Deliveries": lambda stats: stats.deliveries,
+    "Connection Faults": lambda stats: stats.faults,
+    "Manager Failures": lambda stats: stats.failures,
     "Closed by Code": lambda stats: _table(stats.connections.closed, "Connections"),
     "Refused by Status": lambda stats: _table(stats.connections.refused, "Handshakes"),
     "Limits": lambda stats: _table(stats.limits, "Acted"),

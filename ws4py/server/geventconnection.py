@@ -152,13 +152,14 @@ class GreenletConnection(Connection):
     thread.
     """
 
-    __slots__ = ("_due", "_parked", "greenlet")
+    __slots__ = ("_due", "_interrupt", "_parked", "greenlet")
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._lock = native_lock()
         self._due = False  # there is something in the inbox
         self._parked = False  # the greenlet waits for that
+        self._interrupt: KeyboardInterrupt | None = None  # what goes on when the connection has ended
         self.greenlet: gevent.Greenlet | None = None
 
     def offer(self, frame: bytes, overflow: OverflowPolicy, size: int | None = None) -> bool:
@@ -183,6 +184,13 @@ class GreenletConnection(Connection):
             self.terminate()  # the handler was killed
         else:
             super()._raised(error, counters)
+
+    def _pass_on(self, error: BaseException) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            # It is meant for the program, and met a handler by chance: the peer is told, and it goes on.
+            self._interrupt = error
+            self._manager.write_now(self)  # type: ignore[attr-defined]
+            self.terminate()
 
     def _make_lock(self) -> Any:
         return native_lock()
@@ -234,5 +242,9 @@ class GreenletConnection(Connection):
                 # Killed, or met by a timeout that a callback has left behind: closed() is still to be called.
                 self._parked = False
                 if not isinstance(error, gevent.GreenletExit):
-                    logger.error("Something was thrown into the greenlet of %r", self.websocket, exc_info=error)
+                    logger.error("Something was thrown into the greenlet of %s", self, exc_info=error)
+                self._pass_on(error)
                 self.terminate()
+        if self._interrupt is not None:
+            interrupt, self._interrupt = self._interrupt, None
+            raise interrupt

@@ -19,7 +19,7 @@ from ws4py.manager.batch import BatchIO
 from ws4py.manager.connection import Phase
 from ws4py.manager.limits import Limits
 from ws4py.manager.loop import NEW, RUNNING, STOPPED, STOPPING
-from ws4py.manager.pollers import READ
+from ws4py.manager.pollers import LONGEST_WAIT, READ
 from ws4py.manager.selector import WebSocketManager
 from ws4py.manager.timers import TimerWheel
 from ws4py.server.geventconnection import GreenletConnection, make_transport, native_lock
@@ -77,6 +77,10 @@ class HubPoller:
         """Watch nothing any more."""
         for fd in list(self._watchers):
             self.unregister(fd)
+
+
+def _throw(error: BaseException) -> None:
+    raise error
 
 
 class GreenletManager(WebSocketManager):
@@ -213,21 +217,19 @@ class GreenletManager(WebSocketManager):
                 gevent.spawn(self._end)
 
     def _work(self) -> None:
-        now = self._clock()
-        due = self._wheel.next_time()
-        if due is not None and due <= now:
-            self.counters.loop_lag.observe(now - due)
-            for connection in self._wheel.due(now):
-                self._on_timer(connection, now)
-        self._obey()
-        if self._state == STOPPING:
-            self._drain(now)
+        self._do_what_is_due()
         events = self.poller.poll()
         if events:
             self._read(events)
             self._schedule_ready()
         self._write()
         self._schedule_ready()
+
+    def _fail(self, connection: Any, error: BaseException) -> None:
+        super()._fail(connection, error)
+        if isinstance(error, KeyboardInterrupt):
+            # It is meant for the program, and met the hub by chance: so it goes on to where the hub sends it.
+            self._hub.loop.run_callback(_throw, error)
 
     def write_now(self, connection: GreenletConnection) -> None:
         """Write what a connection has to send, as far as the kernel takes it. Any greenlet may call."""
@@ -259,7 +261,7 @@ class GreenletManager(WebSocketManager):
                 return
             self._alarm.stop()
             self._alarm.close()
-        self._alarm = self._hub.loop.timer(max(timeout, SHORTEST_WAIT))
+        self._alarm = self._hub.loop.timer(min(max(timeout, SHORTEST_WAIT), LONGEST_WAIT))
         self._alarm_due = due
         self._alarm.start(self._ring, update=True)
 

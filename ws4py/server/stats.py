@@ -513,6 +513,8 @@ def _metrics_of(stats: Snapshot) -> Iterator[Any]:
     )
     yield counter("broadcasts", "Broadcasts.", stats.broadcasts)
     yield counter("broadcast_deliveries", "Messages that broadcasts put into an outbox.", stats.deliveries)
+    yield counter("connection_faults", "Connections ended since something done for them raised.", stats.faults)
+    yield counter("manager_failures", "How often the manager itself failed.", stats.failures)
 
 
 def _histogram_of(name: str, text: str, histogram: HistogramSnapshot) -> Any:

@@ -1,0 +1,345 @@
+"""What fails for one connection ends that connection, and is nobody else's business."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.helpers import (
+    KEY,
+    EchoRecorder,
+    Recorder,
+    Script,
+    Stage,
+    quiet,
+    start_thread,
+    tcp_pair,
+    until,
+    wait_for,
+)
+from ws4py.framing import FIN, OPCODE_PING, OPCODE_TEXT, build_frame
+from ws4py.manager import WebSocketManager
+from ws4py.manager.pollers import Poller, SelectPoller, default_poller
+from ws4py.messaging import Message
+from ws4py.streaming import Stream
+from ws4py.websocket import WebSocket
+
+WORKERS = pytest.mark.parametrize("workers", [0, 1])
+MONTH = 31 * 86400.0
+
+
+class Oddity(BaseException):
+    """What no code expects."""
+
+
+@contextlib.contextmanager
+def no_threads() -> Iterator[None]:
+    """Let no thread be started within, as on a system that has no more of them."""
+    before = threading.stack_size(1 << 45)
+    try:
+        yield
+    finally:
+        threading.stack_size(before)
+
+
+@contextlib.contextmanager
+def unharmed(stage: Stage, manager: WebSocketManager) -> Iterator[None]:
+    """Check that another connection of the manager's does not notice what happens within."""
+    _, peer = stage.connect(manager, EchoRecorder)
+    peer.send(peer.text("before"))
+    assert peer.receive_text() == "before"
+    yield
+    peer.send(peer.text("after"))
+    assert peer.receive_text() == "after"
+    assert manager.running
+    assert manager.is_alive()
+
+
+# --- sockets and streams ----------------------------------------------------------------------------------------------
+
+
+class OddSocket(socket.socket):
+    """Raises what it is told to, from the method that it is told."""
+
+    method = ""
+    error: type[BaseException] = Oddity
+
+    def _strike(self, name: str) -> None:
+        if self.method == name:
+            raise self.error("as it should")
+
+    def recv(self, *arguments: Any) -> bytes:
+        self._strike("recv")
+        return super().recv(*arguments)
+
+    def send(self, *arguments: Any) -> int:
+        self._strike("send")
+        return super().send(*arguments)
+
+    def shutdown(self, how: int) -> None:
+        self._strike("shutdown")
+        super().shutdown(how)
+
+
+def odd_pair() -> tuple[OddSocket, socket.socket]:
+    server, client = tcp_pair()
+    return OddSocket(server.family, server.type, server.proto, fileno=server.detach()), client
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit, KeyboardInterrupt, Oddity])
+@pytest.mark.parametrize("method", ["recv", "send", "shutdown"])
+@WORKERS
+def test_a_socket_that_raises_anything(stage: Stage, workers: int, method: str, error: type[BaseException]) -> None:
+    manager = stage.manager(workers=workers)
+    with unharmed(stage, manager), quiet() as records:
+        websocket, peer = stage.connect(manager, EchoRecorder, odd_pair)
+        peer.sync()
+        websocket.sock.error, websocket.sock.method = error, method
+        peer.send(peer.goodbye() if method == "shutdown" else peer.text("x"))
+        websocket.end()
+        until(lambda: len(manager) == 1)
+        until(lambda: [record for record in records if record.levelno == logging.ERROR])
+        until(lambda: manager.stats().connections.closing == 0)
+    assert manager.stats().faults >= 1
+    assert all(record.levelno <= logging.ERROR for record in records)
+
+
+@WORKERS
+def test_a_stream_that_raises(stage: Stage, workers: int) -> None:
+    class OddStream(Stream):
+        def receive(self, data: bytes) -> list[Message]:
+            raise Oddity
+
+    class Odd(EchoRecorder):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            self.stream = OddStream(always_mask=False)
+
+    manager = stage.manager(workers=workers)
+    with unharmed(stage, manager), quiet():
+        websocket, peer = stage.connect(manager, Odd)
+        peer.send(peer.text("x"))
+        assert websocket.end() == (1006, "Going away")
+        peer.expect_end()
+    assert manager.stats().faults == 1
+
+
+@WORKERS
+def test_removing_a_websocket_whose_socket_is_closed(stage: Stage, workers: int) -> None:
+    manager = stage.manager(workers=workers)
+    with unharmed(stage, manager):
+        websocket, peer = stage.connect(manager, EchoRecorder)
+        peer.sync()
+        websocket.sock.close()
+        manager.remove(websocket)
+        assert websocket.end() == (1006, "Going away")
+        assert websocket not in manager
+
+
+# --- times ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("poller", [None, SelectPoller()])
+@pytest.mark.parametrize("seconds", [MONTH, 1e10, 1e15])
+def test_times_that_mean_never(stage: Stage, seconds: float, poller: Poller | None) -> None:
+    manager = stage.manager(poller=poller, ping_interval=seconds)
+    for frequency in (None, seconds):
+        websocket, peer = stage.connect(manager, EchoRecorder, heartbeat_freq=frequency)
+        wait_for(websocket.was_opened)
+        for _ in range(3):
+            peer.sync()
+    assert manager.running
+
+
+@pytest.mark.parametrize("make_poller", [default_poller, SelectPoller])
+def test_a_poller_may_be_asked_to_wait_for_ever_and_longer(make_poller: type[Poller]) -> None:
+    poller = make_poller()
+    ours, theirs = socket.socketpair()
+    with ours, theirs, contextlib.closing(theirs):
+        poller.register(ours.fileno())
+        theirs.send(b"x")
+        assert poller.poll(1e12) == [(ours.fileno(), 1)]
+        poller.release()
+
+
+def test_a_websocket_that_runs_by_itself_and_never_pings(stage: Stage) -> None:
+    websocket, peer = stage.connect(None, EchoRecorder)
+    websocket._limits = {"ping_interval": MONTH}
+    task = start_thread(websocket.run)
+    peer.send(peer.text("x"))
+    assert peer.receive_text() == "x"
+    peer.say_goodbye()
+    task.result()
+
+
+@pytest.mark.parametrize("frequency", ["30", object(), float("nan"), float("inf")])
+@WORKERS
+def test_a_heartbeat_that_becomes_no_number(stage: Stage, workers: int, frequency: Any) -> None:
+    def on_opened(websocket: Recorder) -> None:
+        websocket.heartbeat_freq = frequency
+
+    manager = stage.manager(workers=workers, ping_interval=0.05)
+    with unharmed(stage, manager), quiet():
+        websocket, peer = stage.connect(manager, Script.of(opened=on_opened))
+        wait_for(websocket.was_opened)
+        with contextlib.suppress(EOFError, ConnectionError):
+            ping = peer.receive()
+            assert ping.opcode == OPCODE_PING
+            peer.send(peer.pong(ping.payload))
+        assert websocket.end()[0] == 1006
+    assert manager.stats().faults == 1
+
+
+# --- what applications override ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, Oddity])
+@WORKERS
+def test_unhandled_error_may_raise_anything(stage: Stage, workers: int, error: type[BaseException]) -> None:
+    class Loud(Recorder):
+        def on_message(self, message: Message) -> None:
+            raise error
+
+        def unhandled_error(self, error: BaseException) -> None:
+            raise error
+
+    manager = stage.manager(workers=workers)
+    with unharmed(stage, manager), quiet():
+        for _ in range(3):  # more than there are workers
+            websocket, peer = stage.connect(manager, Loud)
+            peer.send(peer.text("x"))
+            assert peer.receive_close() == (1011, "")
+            peer.send(peer.goodbye(1011))
+            assert websocket.end() == (1011, b"")
+    workers_now = manager.stats().workers
+    assert workers_now.errors == 3
+    assert workers_now.size <= workers
+
+
+@pytest.mark.parametrize("error", [KeyError, Oddity])
+@WORKERS
+def test_a_handler_that_can_not_be_looked_up(stage: Stage, workers: int, error: type[BaseException]) -> None:
+    class Lazy(Recorder):
+        def __getattribute__(self, name: str) -> Any:
+            if name == "received_message":
+                raise error("there is no such room")
+            return super().__getattribute__(name)
+
+    manager = stage.manager(workers=workers)
+    with unharmed(stage, manager), quiet():
+        for _ in range(3):
+            websocket, peer = stage.connect(manager, Lazy)
+            wait_for(websocket.was_opened)
+            peer.send(peer.text("x"))
+            assert peer.receive_close() == (1011, "")
+            peer.send(peer.goodbye(1011))
+            assert websocket.end() == (1011, b"")
+            assert isinstance(websocket.errors[0], error)
+
+
+def test_a_handler_that_is_set_when_the_websocket_opens(stage: Stage) -> None:
+    def on_opened(websocket: Recorder) -> None:
+        websocket.received_message = lambda message: websocket.send("another")  # type: ignore[method-assign]
+
+    early = build_frame(FIN | OPCODE_TEXT, b"x", KEY)
+    _, peer = stage.connect(stage.manager(), Script.of(opened=on_opened), early=early)
+    assert peer.receive_text() == "another"
+
+
+def test_no_text_of_the_applications_is_made_on_the_managers_thread(stage: Stage) -> None:
+    threads: list[str] = []
+
+    class Talkative(EchoRecorder):
+        def __repr__(self) -> str:
+            threads.append(threading.current_thread().name)
+            return "<Talkative>"
+
+    manager = stage.manager()
+    logger = logging.getLogger("ws4py")
+    with quiet() as records:
+        logger.setLevel(logging.DEBUG)
+        try:
+            for data in (b"\xff\xff", b""):
+                websocket, peer = stage.connect(manager, Talkative, tcp_pair)
+                wait_for(websocket.was_opened)
+                if data:
+                    peer.send(data)
+                else:
+                    peer.reset()
+                websocket.end()
+            texts = [record.getMessage() for record in records]
+        finally:
+            logger.setLevel(logging.NOTSET)
+    assert threads == []
+    assert any("connection 1 (Talkative)" in text for text in texts), texts
+    assert {getattr(record, "connection_id", None) for record in records} == {1, 2}
+
+
+# --- no threads to be had ---------------------------------------------------------------------------------------------
+
+
+def test_workers_that_can_not_be_started_are_tried_less_and_less_often(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = stage.manager(ping_interval=None)
+    attempts: list[float] = []
+    refused = threading.Event()
+    start = threading.Thread.start
+
+    def refuse(self: threading.Thread) -> None:
+        attempts.append(time.monotonic())
+        if len(attempts) == 4:
+            refused.set()
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch, quiet() as records:
+        patch.setattr(threading.Thread, "start", refuse)
+        _, peer = stage.connect(manager, EchoRecorder)
+        peer.send(peer.text("x"))
+        wait_for(refused)
+    assert threading.Thread.start is start
+    assert peer.receive_text() == "x"
+    assert len([record for record in records if "could not be started" in record.getMessage()]) == 1
+    gaps = [after - before for before, after in itertools.pairwise(attempts)]
+    assert [gap > least for gap, least in zip(gaps, (0.04, 0.08, 0.16), strict=False)] == [True] * 3
+
+
+def test_a_heartbeat_without_a_thread_ends_the_websocket(stage: Stage) -> None:
+    ends: list[int] = []
+
+    class Plain(WebSocket):
+        def closed(self, code: int, reason: object = None) -> None:
+            ends.append(code)
+
+    websocket, peer = stage.connect(None, Plain, heartbeat_freq=5.0)
+    with no_threads(), pytest.raises(RuntimeError):
+        websocket.run()
+    assert peer.receive_close()[0] == 1011
+    peer.expect_end()
+    assert ends == [1006]
+    assert websocket.sock is None
+
+
+# --- what is meant for the program ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, Oddity])
+def test_what_is_no_exception_goes_on_when_the_websocket_has_ended(stage: Stage, error: type[BaseException]) -> None:
+    def fail(websocket: Recorder, message: Message) -> None:
+        raise error
+
+    websocket, peer = stage.connect(None, Script.of(message=fail))
+    peer.send(peer.text("x"))
+    with pytest.raises(error):
+        websocket.run()
+    assert websocket.end()[0] == 1006
+    assert peer.receive_close() == (1001, "")
+    peer.expect_end()
