@@ -1,7 +1,8 @@
 """Servers with the statistics mounted, for the tests: ``python -m tests.stats_app HOST PORT [OPTIONS]``.
 
 Under ``/stats`` they are open, under ``/protected`` they ask for a password, ``/private`` tells nothing of single
-connections; ``/ws`` echoes. The options, as JSON, are those of the manager.
+connections, ``/ws`` echoes, and so does CherryPy's ``/proxied``, as behind a
+proxy. The options, as JSON, are those of the manager.
 """
 
 from __future__ import annotations
@@ -59,6 +60,10 @@ def serve_cherrypy(host: str, port: int, options: dict[str, Any]) -> None:
             if status:
                 raise cherrypy.HTTPError(int(status))
 
+        @cherrypy.expose
+        def proxied(self, *_: str) -> None:
+            pass
+
     plugin = WebSocketPlugin(cherrypy.engine, **options)
     plugin.subscribe()
     cherrypy.tools.websocket = WebSocketTool()
@@ -84,7 +89,8 @@ def serve_cherrypy(host: str, port: int, options: dict[str, Any]) -> None:
         root.private = StatsHandler(plugin.manager, connections=False)
     if host == "native":
         cherrypy.server.httpserver = CPHTTPServer(cherrypy.server)
-    cherrypy.tree.mount(root, "/", {"/ws": {"tools.websocket.on": True, "tools.websocket.handler_cls": EchoWebSocket}})
+    websocket = {"tools.websocket.on": True, "tools.websocket.handler_cls": EchoWebSocket}
+    cherrypy.tree.mount(root, "/", {"/ws": websocket, "/proxied": {**websocket, "tools.proxy.on": True}})
     cherrypy.engine.signals.subscribe()
     cherrypy.engine.start()
     cherrypy.engine.block()

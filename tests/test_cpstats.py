@@ -60,6 +60,7 @@ def test_the_page_shows_the_figures(server: StatsServer) -> None:
         assert now["Messages Sent"] == before["Messages Sent"] + 3
         assert now["Bytes Received"] == before["Bytes Received"] + 3 * (6 + 5)
         (row,) = now["Busiest Connections"].values()
+        assert row["Address"] == "127.0.0.1"
         assert (row["Path"], row["Messages Received"]) == ("/ws", 3)
         page = server.get("/cpstats/")
         assert page.status == 200
@@ -68,8 +69,35 @@ def test_the_page_shows_the_figures(server: StatsServer) -> None:
         assert f'<input type="hidden" name="namespace" value="{NAMESPACE}" />' in text
         assert "Busiest Connections" in text
         peer.finish(4002)
-    eventually(lambda: figures(server)["Closed by Code"].get("4002"), "the close is counted")
-    assert figures(server)["Closed by Code"]["4002"] == {"Connections": 1}
+    eventually(lambda: figures(server)["Closed by Code"].get("4xxx"), "the close is counted")
+    assert figures(server)["Closed by Code"]["4xxx"] == {"Connections": 1}
+
+
+SCRIPT = "<script>alert(document.domain)</script>"
+CROOKED = "%3Cscript%3Ealert(1)%3Cbr%3E%0a%1b[2J%E2%80%AE\"'%26"
+
+
+def test_a_client_writes_no_page(server: StatsServer) -> None:
+    """Neither by its path, nor by a word that CherryPy takes for its address."""
+    for word in (SCRIPT, f"{SCRIPT}, 10.0.0.1", "fe80::1%<script>", "x" * 5000):
+        with server.open(f"/proxied/{CROOKED}", X_Forwarded_For=word) as peer:
+            peer.echo("it is open")
+            page = server.get("/cpstats/").body.decode()
+            assert "/proxied/&lt;script&gt;alert(1)" in page
+            assert "<script>alert" not in page
+            assert "%<script>" not in page
+            assert not set(page) & {"\x1b", "\u202e"}
+            (row,) = server.ask("/stats/connections.json")
+            assert row["address"] == ("fe80::1" if word.startswith("fe80") else "127.0.0.1")
+            assert row["path"] == "/proxied/<script>alert(1)<br>??[2J?\"'&"
+            (row,) = server.ask("/stats/dashboard.json")["slowest"]
+            assert row["path"].isprintable()
+            peer.finish()
+        eventually(lambda: not server.ask("/stats/connections.json"), "the connection is gone")
+    with server.open("/proxied/x", X_Forwarded_For="192.0.2.7:4711, 10.0.0.1") as peer:
+        peer.echo("it is open")
+        assert [row["address"] for row in server.ask("/stats/connections.json")] == ["192.0.2.7"]
+        peer.finish()
 
 
 def test_pause_and_resume(server: StatsServer) -> None:
@@ -98,6 +126,16 @@ def test_all_of_it_is_json_and_no_figure_is_missing(server: StatsServer) -> None
     assert None not in now.values()
     assert isinstance(now["Uptime"], float)
     assert json.dumps(now)
+
+
+def test_a_word_for_an_address_evades_no_limit() -> None:
+    """Whoever writes what is no address is counted by its socket."""
+    with serving_stats("graft", max_connections_per_ip=1) as server, server.connect() as peer:
+        assert peer.upgrade("/proxied", X_Forwarded_For=SCRIPT).status == 101
+        peer.echo("it is open")
+        for number in range(3):
+            with server.connect() as other:
+                assert other.upgrade("/proxied", X_Forwarded_For=f"me{number}, 10.0.0.1").status == 429
 
 
 # --- without a server -------------------------------------------------------------------------------------------------
@@ -170,4 +208,4 @@ def test_a_path_is_no_html(stage: Stage) -> None:
     manager = stage.manager()
     stage.connect(manager, EchoRecorder, environ={"PATH_INFO": "/<script>&"})
     (row,) = WebSocketStatistics(manager)["Busiest Connections"](None).values()
-    assert row["Path"] == "/&lt;script>&amp;"
+    assert row["Path"] == "/&lt;script&gt;&amp;"

@@ -78,6 +78,25 @@ def test_a_websocket_that_is_half_made() -> None:
     assert facts(record) == (None, None, None)
 
 
+def test_a_client_writes_no_line_of_the_log(stage: Stage) -> None:
+    """Its path is text of one line, which moves no cursor, turns no writing, and ends."""
+    crooked = {"PATH_INFO": "/ws\nINFO all is well\r\x1b[2J\x7f" + "\x9b2J\u2028\u202e".encode().decode("latin-1")}
+    manager = stage.manager()
+    shown = []
+    for given in (manager, None):
+        for environ in (crooked, {"PATH_INFO": "/" + "x" * 70_000}):
+            websocket, peer = stage.connect(given, Script.of(message=fail), tcp_pair, environ=environ)
+            peer.send(peer.text("x"), peer.goodbye())
+            with quiet() as records:
+                if given is None:
+                    websocket.run()
+                else:
+                    websocket.end()
+            (record,) = [record for record in records if record.levelno >= logging.ERROR]
+            shown.append(facts(record)[2])
+    assert shown == ["/ws?INFO all is well??[2J??2J??", "/" + "x" * 255] * 2
+
+
 def test_what_goes_well_is_not_logged(stage: Stage) -> None:
     """Nor is it above DEBUG what only a peer has done wrong: of 10,000 peers there is always one."""
     manager = stage.manager(max_message_size=100)

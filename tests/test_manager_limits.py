@@ -403,6 +403,20 @@ def test_max_connections_per_ip(stage: Stage) -> None:
     manager.admit("127.0.0.1")
 
 
+def test_a_word_that_is_no_address_is_the_sockets(stage: Stage) -> None:
+    """Whatever a client makes a proxy say, it is counted as somebody; and so is one address in two spellings."""
+    manager = stage.manager(max_connections_per_ip=1)
+    websocket, peer = stage.connect(None, Recorder, tcp_pair)
+    manager.add(websocket, address="<script>")
+    assert [row.address for row in manager.connection_stats()] == ["127.0.0.1"]
+    assert refused(manager, "127.0.0.1")[0] == 429
+    assert refused(manager, "::ffff:127.0.0.1")[0] == 429
+    assert refused(manager, "127.0.0.1:4711")[0] == 429
+    manager.admit("x")
+    peer.say_goodbye()
+    websocket.end()
+
+
 def test_an_address_may_be_given(stage: Stage) -> None:
     """As a proxy tells it; then it is that one which counts."""
     manager = stage.manager(max_connections_per_ip=1)

@@ -102,14 +102,14 @@ def test_the_figures_agree_with_what_a_client_did(server: StatsServer) -> None:
         peer.finish(4001)
 
     def ended() -> bool:
-        return bool(server.stats()["connections"]["closed"].get("4001"))
+        return bool(server.stats()["connections"]["closed"].get("4xxx"))
 
     eventually(ended, "the connection is counted as closed")
     after = server.stats()
     validate(after)
     grown = difference(before, after)
     assert difference(before, during)["connections"] == {"open": 1, "opened": 1}
-    assert grown["connections"] == {"opened": 1, "closed": {"4001": 1}}
+    assert grown["connections"] == {"opened": 1, "closed": {"4xxx": 1}}
     assert grown["received"] == {
         "messages": {"text": 2, "binary": 1, "ping": 1, "close": 1},
         "payload_bytes": {"text": 10, "binary": 200},
@@ -357,8 +357,25 @@ def test_every_limit_and_the_common_codes_are_there_from_the_beginning(one_serve
     samples = parse(one_server)
     for limit in LIMITS:
         assert f'ws4py_limit_actions_total{{limit="{limit}"}}' in samples
-    for code in (1000, 1001, 1006, 1011):
+    for code in (1000, 1001, 1006, 1011, "3xxx", "4xxx"):
         assert f'ws4py_connections_closed_total{{code="{code}"}}' in samples
+
+
+def test_clients_make_no_series(one_server: StatsServer) -> None:
+    """Whatever codes they close with, and whatever they are refused for."""
+    pytest.importorskip("prometheus_client", reason="the text is made by the package prometheus_client")
+    before = parse(one_server)
+    for code in range(3000, 5000, 50):
+        with one_server.open("/ws") as peer:
+            peer.finish(code)
+    for status in (471, 472, 499):
+        with one_server.connect() as peer:
+            assert peer.upgrade(f"/ws?status={status}").status == status
+    label = 'ws4py_connections_closed_total{{code="{}"}}'
+    eventually(lambda: parse(one_server)[label.format("4xxx")] - before[label.format("4xxx")] == 20, "all are counted")
+    after = parse(one_server)
+    assert after[label.format("3xxx")] - before[label.format("3xxx")] == 20
+    assert set(after) - set(before) <= {'ws4py_handshakes_refused_total{status="4xx"}'}
 
 
 def test_histograms_are_cumulative(one_server: StatsServer) -> None:

@@ -10,7 +10,8 @@ Records have three attributes more, for formatters and for structured logs. They
 ``address``
     of the peer; None if that is unknown.
 ``path``
-    of the request that the connection came from; None likewise.
+    of the request that the connection came from; None likewise. Its characters are printable, so that no client writes
+    lines of a log, and it is cut where it is very long.
 
 What is logged, and how loudly, is meant for many connections: a peer that vanishes, breaks a rule or is too slow is its
 own affair, and is DEBUG (the statistics count it). An exception in a handler is ERROR, with its traceback. What ends a
@@ -21,6 +22,8 @@ from __future__ import annotations
 
 import logging
 from typing import Any, Final
+
+from ws4py.labels import path_of, printable
 
 __all__ = ["ATTRIBUTES", "ConnectionFilter", "Named"]
 
@@ -75,5 +78,5 @@ def _describe(websocket: Any) -> tuple[int | None, str | None, str | None]:
     path = getattr(connection, "path", None)
     environ = getattr(websocket, "environ", None)
     if not path and isinstance(environ, dict):
-        path = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
-    return number, str(address) if address else None, path or None
+        path = path_of(environ)
+    return number, printable(str(address)) if address else None, path or None

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from ws4py.labels import printable
+
 __all__ = ["add_command", "render"]
 
 Figures = dict[str, Any]
@@ -103,7 +105,7 @@ def fetch(request: urllib.request.Request, timeout: float) -> Figures:
 def _clean(value: Any) -> Any:
     """Return what a server said without characters that would command a terminal."""
     if isinstance(value, str):
-        return "".join(character if character.isprintable() else "?" for character in value)
+        return printable(value)
     if isinstance(value, dict):
         return {_clean(name): _clean(item) for name, item in value.items()}
     return [_clean(item) for item in value] if isinstance(value, list) else value

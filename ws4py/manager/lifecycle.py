@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 from ws4py.framing import FIN, OPCODE_PING
+from ws4py.labels import code_label
 from ws4py.manager.batch import BatchIO, Received
 from ws4py.manager.connection import ENDED, Connection, Phase
 from ws4py.manager.limits import Limits
@@ -217,7 +218,7 @@ class Lifecycle:
                 del self._connections[connection.fd]
             self._displaced.discard(connection)
             self.counters.gone.add(connection)
-            self.counters.closed[CloseCode.ABNORMAL_CLOSURE.value if code is None else code] += 1
+            self.counters.closed[code_label(CloseCode.ABNORMAL_CLOSURE.value if code is None else code)] += 1
         websocket = connection.websocket
         if websocket._connection is connection:  # closed() may have made it a new one's
             websocket._connection = None  # or each would keep the other until the garbage collector comes

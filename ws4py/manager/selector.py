@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ws4py.exc import HandshakeError, ManagerError
+from ws4py.labels import address_of, path_of, status_label
 from ws4py.manager.batch import BatchIO
 from ws4py.manager.connection import Connection, Phase
 from ws4py.manager.fanout import SharedMessage
@@ -23,7 +24,6 @@ from ws4py.manager.snapshot import (
     ConnectionSnapshot,
     Snapshot,
     SortKey,
-    path_of,
     take_connections,
     take_snapshot,
 )
@@ -174,7 +174,7 @@ class WebSocketManager(Loop):
     def admit(self, address: str | None = None) -> None:
         """Say whether a handshake may be accepted now.
 
-        :param address: the peer's IP address.
+        :param address: the peer's IP address. A word that is none counts for no limit.
         :raises HandshakeError: if not: 503 while stopping or with ``max_connections`` open, 429 with too many from
             ``address``.
         """
@@ -186,7 +186,7 @@ class WebSocketManager(Loop):
             self.count_limit("max_connections")
             raise HandshakeError("Too many connections", 503, retry)
         limit = self.limits.max_connections_per_ip
-        if limit is not None and address is not None and self._addresses[address] >= limit:
+        if limit is not None and address and self._addresses[address_of(address) or ""] >= limit:
             self.count_limit("max_connections_per_ip")
             raise HandshakeError("Too many connections from this address", 429, retry)
 
@@ -195,7 +195,8 @@ class WebSocketManager(Loop):
 
         :param websocket: with an open socket; bytes that were read already are in its ``buf``.
         :param limits: of this connection; the manager's by default.
-        :param address: of the peer, for ``max_connections_per_ip``, if it is not the socket's: a proxy's word, say.
+        :param address: of the peer, for ``max_connections_per_ip``, if it is not the socket's: a proxy's word, say. A
+            word that is no IP address is passed over.
         :raises ManagerError: if the manager was stopped, or belongs to another process.
         :raises ValueError: if the websocket is terminated, has no open socket, or is run by somebody else; or for its
             ``heartbeat_freq``.
@@ -225,6 +226,9 @@ class WebSocketManager(Loop):
             peer = websocket.peer_address  # kept by the websocket, for a log line when the socket is gone
         except OSError:
             peer = None
+        address = address_of(address) if address else None
+        if address is None and isinstance(peer, tuple):
+            address = address_of(str(peer[0]))
         if websocket.environ is not None:
             connection.path = path_of(websocket.environ)
         with self._lock:
@@ -233,8 +237,6 @@ class WebSocketManager(Loop):
             too_many = None
             if self.limits.max_connections is not None and self._open >= self.limits.max_connections:
                 too_many = "max_connections"
-            if address is None and isinstance(peer, tuple):
-                address = str(peer[0])
             connection.remote = address or ""
             if self.limits.max_connections_per_ip is not None and address is not None:
                 connection.address = address
@@ -335,7 +337,7 @@ class WebSocketManager(Loop):
     def count_refusal(self, status: int) -> None:
         """Count a handshake that a server has refused, by the HTTP status of its answer."""
         with self._lock:
-            self.counters.refused[status] += 1
+            self.counters.refused[status_label(status)] += 1
 
     def worker_counters(self) -> WorkerCounters:
         """Return what the workers have counted, added up."""

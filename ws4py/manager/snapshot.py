@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from ws4py.framing import OPCODE_CLOSE, OPCODE_PING, OPCODE_PONG
+from ws4py.labels import printable
 from ws4py.manager.statistics import TIME_BOUNDS, Histogram
 
 if TYPE_CHECKING:
@@ -60,8 +61,6 @@ has made a sender wait, ``overflow_...`` has decided about a broadcast that foun
 
 SLICE: Final = 250
 """How many connections are looked at without a rest."""
-
-LONGEST_PATH: Final = 256
 
 SortKey = Literal[
     "age",
@@ -124,16 +123,17 @@ class ConnectionTotals:
     :ivar closing: whose end has begun, and whose ``closed()`` has not returned.
     :ivar opened: since the manager was made, like all that follows.
     :ivar removed: let go by ``remove()``.
-    :ivar closed: by the code that ``closed()`` was given.
-    :ivar refused: handshakes, by the HTTP status of the answer.
+    :ivar closed: by the code that ``closed()`` was given. Of the codes from 3000 on a peer may choose any, so these are
+        counted together, under "3xxx" and "4xxx".
+    :ivar refused: handshakes, by the HTTP status of the answer; a status without a name is counted as "4xx", say.
     """
 
     open: int
     closing: int
     opened: int
     removed: int
-    closed: Mapping[int, int]
-    refused: Mapping[int, int]
+    closed: Mapping[int | str, int]
+    refused: Mapping[int | str, int]
 
 
 @dataclass(frozen=True)
@@ -275,8 +275,8 @@ class ConnectionSnapshot:
     """One connection at one moment.
 
     :ivar id: its number, counted from 1 in each manager; log records have it, too.
-    :ivar address: of the peer: an IP address, or what a proxy said it is; "" if that is unknown.
-    :ivar path: of the request that it came from.
+    :ivar address: of the peer: the IP address of its socket, or the one that a proxy said it is; "" if that is unknown.
+    :ivar path: of the request that it came from; what is not printable is "?" in it, and a long one is cut.
     :ivar subprotocol: that was negotiated, if one was.
     :ivar closing: whether a Close was sent or is to be.
     :ivar age: in seconds.
@@ -321,16 +321,6 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def path_of(environ: Mapping[str, Any]) -> str:
-    """Return the path of a WSGI environ's request, as text; a very long one is cut."""
-    path = f"{environ['SCRIPT_NAME']}{environ['PATH_INFO']}" if environ.get("SCRIPT_NAME") else environ.get("PATH_INFO")
-    if not isinstance(path, str):
-        return ""
-    if not path.isascii():
-        path = path.encode("latin-1", "replace").decode("utf-8", "replace")
-    return path[:LONGEST_PATH]
-
-
 # --- taking one -------------------------------------------------------------------------------------------------------
 
 
@@ -347,7 +337,7 @@ def _histogram(histogram: Histogram) -> HistogramSnapshot:
 
 
 def _frozen(counts: Mapping[Any, int]) -> Mapping[Any, int]:
-    return MappingProxyType(dict(sorted(counts.items())))
+    return MappingProxyType(dict(sorted(counts.items(), key=lambda item: str(item[0]))))
 
 
 def take_snapshot(manager: WebSocketManager) -> Snapshot:
@@ -508,7 +498,7 @@ def _one(connection: Connection, now: float) -> ConnectionSnapshot:
         id=connection.id,
         address=connection.remote,
         path=connection.path,
-        subprotocol=str(protocols[0]) if protocols else None,
+        subprotocol=printable(str(protocols[0])) if protocols else None,
         closing=connection.close_queued,
         age=max(0.0, now - connection.opened_at),
         idle=max(0.0, now - connection.active_at),

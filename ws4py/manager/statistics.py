@@ -197,11 +197,11 @@ class ManagerCounters:
 
     :ivar opened: connections that were added.
     :ivar removed: those that were let go, open.
-    :ivar closed: those that ended, by the code that ``closed()`` was given.
+    :ivar closed: those that ended, by the label of the code that ``closed()`` was given.
     :ivar controls_received: control frames, by opcode.
     :ivar gone: what connections have counted that are gone; the open ones count for themselves.
     :ivar limits: how often each limit or policy acted, by its name. Any thread adds to it, under the manager's lock.
-    :ivar refused: handshakes that were refused, by the HTTP status, likewise.
+    :ivar refused: handshakes that were refused, by the label of the HTTP status, likewise.
     :ivar broadcasts: calls of ``broadcast``, likewise.
     :ivar deliveries: messages that broadcasts gave to an outbox, likewise.
     :ivar faults: connections that were ended since something done for them raised, handlers aside; likewise.
@@ -213,11 +213,11 @@ class ManagerCounters:
     def __init__(self) -> None:
         self.opened = 0
         self.removed = 0
-        self.closed: Counter[int] = Counter()
+        self.closed: Counter[int | str] = Counter()
         self.controls_received: Counter[int] = Counter()
         self.gone = TrafficCounters()
         self.limits: Counter[str] = Counter()
-        self.refused: Counter[int] = Counter()
+        self.refused: Counter[int | str] = Counter()
         self.broadcasts = 0
         self.deliveries = 0
         self.faults = 0

@@ -40,7 +40,7 @@ from ws4py.manager import Limits, WebSocketManager
 from ws4py.messaging import Message
 from ws4py.server import takeover
 from ws4py.server.cpstats import WebSocketStatistics
-from ws4py.server.environ import kept_environ
+from ws4py.server.environ import client_address, kept_environ
 from ws4py.websocket import WebSocket
 
 __all__ = ["WebSocketPlugin", "WebSocketTool"]
@@ -119,8 +119,8 @@ class WebSocketTool(Tool):  # type: ignore[misc]
                 versions=version,
                 http_version=tuple(request.protocol),
             )
-            self._check_admission(request.remote.ip)
             connection = takeover.current_connection()
+            self._check_admission(client_address(request.remote.ip, getattr(connection, "socket", None)))
             if connection is None:
                 raise HandshakeError("This server can't hand its sockets over: serve CherryPy with cheroot", 501)
         except HandshakeError as error:
@@ -144,7 +144,7 @@ class WebSocketTool(Tool):  # type: ignore[misc]
         request.ws_refused = False
         cherrypy.serving.response.status = "101 Switching Protocols"
 
-    def _check_admission(self, address: str) -> None:
+    def _check_admission(self, address: str | None) -> None:
         """Ask the plugin whether one more websocket is welcome.
 
         :raises HandshakeError: if it is not, or if there is no plugin to run it.
@@ -266,7 +266,7 @@ class WebSocketPlugin(plugins.SimplePlugin):  # type: ignore[misc]
         """
         self.manager.add(ws_handler, address=peer_addr[0] if peer_addr else None)
 
-    def admit(self, address: str) -> HandshakeError | None:
+    def admit(self, address: str | None) -> HandshakeError | None:
         """Return why a handshake from ``address`` is to be refused, None if it is not."""
         try:
             self.manager.admit(address)

@@ -12,6 +12,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from html import escape
 from typing import Any, Final
 
 from ws4py.manager import WebSocketManager
@@ -118,8 +119,8 @@ class WebSocketStatistics(dict[str, Any]):
     def _connections(self) -> dict[str, Any]:
         return {
             str(item.id): {
-                "Address": item.address,
-                "Path": item.path.replace("&", "&amp;").replace("<", "&lt;"),  # the page doesn't
+                "Address": escape(item.address),  # the page escapes nothing
+                "Path": escape(item.path),
                 "Age": item.age,
                 "Idle": item.idle,
                 "Messages Received": item.messages_received,

@@ -1,4 +1,4 @@
-"""What a websocket keeps of the request that it came from."""
+"""Who has sent a request, and what a websocket keeps of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import functools
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["kept_environ"]
+from ws4py.labels import address_of
+
+__all__ = ["client_address", "kept_environ"]
 
 _SERVERS_OWN: Final = frozenset(
     {
@@ -43,3 +45,18 @@ def kept_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in environ.items()
         if name not in _SERVERS_OWN
     }
+
+
+def client_address(word: str | None, sock: Any) -> str | None:
+    """Return the IP address of a request's client, None if there is none.
+
+    :param word: what the server, or a proxy, says it is. If that is no address, it is the other end's of ``sock``.
+    """
+    address = address_of(word) if word else None
+    if address is None:
+        try:
+            peer = sock.getpeername()
+        except (AttributeError, OSError):  # there is no socket, or the client is gone
+            return None
+        address = address_of(str(peer[0])) if isinstance(peer, tuple) else None
+    return address

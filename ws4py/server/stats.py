@@ -88,8 +88,8 @@ FEED_BACKLOG: Final = 1 << 16
 
 FEED_LIMITS: Final[dict[str, Any]] = {"max_message_size": 1024, "max_messages_per_second": 20}
 
-SEEN_CODES: Final = (1000, 1001, 1002, 1005, 1006, 1007, 1008, 1009, 1011, 1013)
-SEEN_STATUSES: Final = (400, 403, 405, 426, 429, 503)
+SEEN_CODES: Final[tuple[int | str, ...]] = (1000, 1001, 1002, 1005, 1006, 1007, 1008, 1009, 1011, 1013, "3xxx", "4xxx")
+SEEN_STATUSES: Final[tuple[int | str, ...]] = (400, 403, 405, 426, 429, 503)
 """Labels that Prometheus gets from the beginning, with 0: it can see no increase to the first value of a series."""
 
 

@@ -26,7 +26,7 @@ from ws4py.extensions import Extension
 from ws4py.extensions.permessage_deflate import with_compression
 from ws4py.handshake import Acceptance
 from ws4py.manager.limits import Limits
-from ws4py.server.environ import kept_environ
+from ws4py.server.environ import client_address, kept_environ
 from ws4py.server.hosts import Headers, Host, StartResponse, find_host, find_manager
 from ws4py.websocket import WebSocket
 
@@ -144,7 +144,7 @@ class WebSocketWSGIApplication:
             )
             host = find_host(environ, self.manager)
             if host.manager is not None:
-                host.manager.admit(environ.get("REMOTE_ADDR"))
+                host.manager.admit(client_address(environ.get("REMOTE_ADDR"), host.socket))
         except ManagerError as error:
             raise HandshakeError(str(error), 503) from error
         except HandshakeError as error:

@@ -12,7 +12,7 @@ const CODES = {
   1000: "normal", 1001: "going away", 1002: "protocol error", 1003: "unsupported data", 1005: "no code given",
   1006: "lost without a Close", 1007: "invalid data", 1008: "policy violation", 1009: "message too big",
   1010: "extension missing", 1011: "error of the server", 1012: "service restart", 1013: "try again later",
-  1014: "bad gateway",
+  1014: "bad gateway", "3xxx": "of libraries", "4xxx": "of applications",
 };
 const STATUSES = {
   400: "bad handshake", 401: "not authorised", 403: "origin or rights", 404: "not found", 405: "not a GET",
