@@ -1,7 +1,7 @@
 """Servers with the statistics mounted, for the tests: ``python -m tests.stats_app HOST PORT [OPTIONS]``.
 
 Under ``/stats`` they are open, under ``/protected`` they ask for a password, ``/private`` tells nothing of single
-connections, ``/ws`` echoes, and so does CherryPy's ``/proxied``, as behind a
+connections, ``/few`` feeds two dashboards at most; ``/ws`` echoes, and so does CherryPy's ``/proxied``, as behind a
 proxy. The options, as JSON, are those of the manager.
 """
 
@@ -28,6 +28,7 @@ def applications(manager: WebSocketManager | None) -> dict[str, StatsApplication
         "/protected": StatsApplication(manager, authorize=basic_auth("admin", "s:cret")),
         "/forbidden": StatsApplication(manager, authorize=lambda environ: False),
         "/private": StatsApplication(manager, connections=False),
+        "/few": StatsApplication(manager, interval=INTERVAL, max_viewers=2),
     }
 
 
@@ -87,6 +88,7 @@ def serve_cherrypy(host: str, port: int, options: dict[str, Any]) -> None:
         root.protected = StatsHandler(plugin.manager, authorize=basic_auth("admin", "s:cret"))
         root.forbidden = StatsHandler(plugin.manager, authorize=lambda environ: False)
         root.private = StatsHandler(plugin.manager, connections=False)
+        root.few = StatsHandler(plugin.manager, interval=INTERVAL, max_viewers=2)
     if host == "native":
         cherrypy.server.httpserver = CPHTTPServer(cherrypy.server)
     websocket = {"tools.websocket.on": True, "tools.websocket.handler_cls": EchoWebSocket}

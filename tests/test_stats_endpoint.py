@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from typing import Any
 import pytest
 
 from tests import serving
-from tests.helpers import EchoRecorder, Stage
+from tests.helpers import EchoRecorder, Stage, until
+from tests.helpers import Peer as FramePeer
 from tests.serving import Peer, Server, eventually, free_port
-from ws4py.manager.snapshot import LIMITS
+from ws4py.manager import WebSocketManager
+from ws4py.manager.snapshot import LIMITS, SORT_KEYS, take_connections
 from ws4py.server.stats import StatsApplication, StatsCollector, basic_auth, mount
 
 SCHEMA = Path(__file__).parent.parent / "docs" / "stats.schema.json"
@@ -202,6 +205,23 @@ def test_the_feed(server: StatsServer) -> None:
         leave(peer)
     polled = server.ask("/stats/dashboard.json?slowest=inbox&busiest=bytes")
     assert set(polled) == {"stats", "interval", "slowest", "busiest"}
+
+
+def test_there_may_be_so_many_viewers(server: StatsServer) -> None:
+    """A further one gets a 503, and asks without a websocket."""
+    with server.open("/few/feed") as first, server.open("/few/feed") as second:
+        assert json.loads(first.message())["stats"]
+        assert json.loads(second.message())["stats"]
+        with server.connect() as third:
+            assert third.upgrade("/few/feed").status == 503
+        assert server.ask("/few/dashboard.json")["stats"]["connections"]["open"] == 2
+        leave(first)
+
+    def room() -> bool:
+        with server.connect() as peer:
+            return peer.upgrade("/few/feed").status == 101
+
+    eventually(room, "there is room again")
 
 
 def test_who_may_see_it(server: StatsServer) -> None:
@@ -520,6 +540,71 @@ def test_a_viewer_that_does_not_read_is_left_behind(stage: Stage) -> None:
     peer.close()
 
 
+def view(stage: Stage, application: StatsApplication, manager: WebSocketManager) -> FramePeer:
+    """Return the peer of a dashboard's websocket."""
+    viewer: Any = application.viewer(manager)
+    return stage.connect(manager, viewer)[1]
+
+
+def test_what_a_viewer_asks_for_waits_for_its_turn(stage: Stage) -> None:
+    """However many wishes come, figures are made at most once a second for them."""
+    manager = stage.manager()
+    application = StatsApplication(manager, interval=600)
+    counted = stage_of_seconds(manager, 0)
+    with counted:
+        began = time.monotonic()
+        peer = view(stage, application, manager)
+        json.loads(peer.receive_message())
+        for _ in range(200):
+            peer.send(peer.text('{"busiest": "nonsense"}'))
+        peer.send(peer.text('{"busiest": "age", "slowest": "idle"}'))
+        until(lambda: manager.stats().workers.messages == 201)
+        looks = counted.asked
+        figures = json.loads(peer.receive_message())
+        while figures["busiest"][0]["messages_received"] < 201:  # one who asked within the first second
+            figures = json.loads(peer.receive_message())
+        made = counted.asked - looks + 1
+        assert made <= 1 + time.monotonic() - began
+        peer.say_goodbye()
+
+
+def test_viewers_share_what_is_looked_up(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many dashboards as there are, the connections are looked through once for each of their orders."""
+    manager = stage.manager()
+    for _ in range(3):
+        stage.connect(manager, EchoRecorder)
+    application = StatsApplication(manager)
+    asked: list[Any] = []
+
+    def counted(manager: WebSocketManager, top: int | None, keys: Any) -> Any:
+        asked.append(keys)
+        return take_connections(manager, top, keys)
+
+    monkeypatch.setattr("ws4py.server.stats.take_connections", counted)
+    choices = [(slowest, busiest) for slowest in SORT_KEYS for busiest in SORT_KEYS]
+    shown = application.dashboards(manager, choices)
+    assert [len(keys) for keys in asked] == [len(SORT_KEYS)]
+    assert len(shown) == len(choices)
+    for (slowest, busiest), figures in zip(choices, shown, strict=True):
+        for name, key in (("slowest", slowest), ("busiest", busiest)):
+            rows = manager.connection_stats(10, key)
+            assert [row["id"] for row in figures[name]] == [row.id for row in rows]
+
+
+def test_a_crowd_of_viewers_that_finds_room_at_once(stage: Stage) -> None:
+    manager = stage.manager()
+    application = StatsApplication(manager, max_viewers=1)
+    assert json.loads(view(stage, application, manager).receive_message())["stats"]
+    code, reason = view(stage, application, manager).receive_close()
+    assert (code, reason) == (1013, "As many dashboards as may have a websocket are open")
+
+
+@pytest.mark.parametrize("number", [-1, 1.5, True, "1", None])
+def test_how_many_viewers_is_a_number(number: Any) -> None:
+    with pytest.raises(ValueError, match="max_viewers must be a whole number"):
+        StatsApplication(max_viewers=number)
+
+
 class stage_of_seconds:  # noqa: N801 - it reads as a phrase
     """Waits until a manager was asked for its figures so many times."""
 
@@ -527,6 +612,10 @@ class stage_of_seconds:  # noqa: N801 - it reads as a phrase
         self._manager = manager
         self._times = times
         self._asked = 0
+
+    @property
+    def asked(self) -> int:
+        return self._asked
 
     def __enter__(self) -> bool:
         stats = self._manager.stats

@@ -17,7 +17,7 @@ import cherrypy
 
 from ws4py.manager import WebSocketManager
 from ws4py.server.cherrypyserver import WebSocketTool, _environ_of
-from ws4py.server.stats import FEED_LIMITS, StatsApplication
+from ws4py.server.stats import FEED_LIMITS, TOO_MANY_VIEWERS, StatsApplication
 
 __all__ = ["StatsHandler"]
 
@@ -58,6 +58,8 @@ class StatsHandler:
         if path == "/feed":
             if not self.application.allows(environ):
                 raise cherrypy.HTTPError(403, "These statistics are not for everybody")
+            if not self.application.has_room:
+                raise cherrypy.HTTPError(503, TOO_MANY_VIEWERS)
             self._tool.upgrade(handler_cls=self.application.viewer(self._manager), **FEED_LIMITS)
             request.hooks.attach("before_finalize", self._tool.complete)
             request.hooks.attach("after_error_response", self._tool.complete)

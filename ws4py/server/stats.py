@@ -31,8 +31,10 @@ import hashlib
 import hmac
 import json
 import logging
+import math
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -47,7 +49,7 @@ from ws4py.manager.snapshot import (
     SortKey,
     take_connections,
 )
-from ws4py.messaging import Message
+from ws4py.messaging import CloseCode, Message
 from ws4py.server.hosts import find_manager
 from ws4py.server.wsgiutils import WebSocketWSGIApplication
 from ws4py.websocket import WebSocket
@@ -82,6 +84,14 @@ MOST_ROWS: Final = 1000
 """The most connections in one answer."""
 
 DASHBOARD_ROWS: Final = 10
+
+Choice = tuple[SortKey, SortKey]
+"""By what the connections in the two tables of a dashboard are the first: the slowest, and the busiest."""
+
+TOO_MANY_VIEWERS: Final = "As many dashboards as may have a websocket are open"
+
+LEAST_INTERVAL: Final = 1.0
+"""For how many seconds a viewer gets nothing new, whatever it asks for, but for its turn."""
 
 FEED_BACKLOG: Final = 1 << 16
 """A viewer for whom more bytes than that wait misses a turn."""
@@ -139,6 +149,8 @@ class StatsApplication:
         of the 401 that the others get; without one they get a 403. None lets everybody in.
     :param connections: serve figures of single connections, with the addresses of their peers.
     :param interval: how often a dashboard gets new figures, in seconds.
+    :param max_viewers: how many dashboards this process feeds at once. The websocket of a further one is answered with
+        503, and that dashboard asks for each of its figures instead.
     """
 
     def __init__(
@@ -148,13 +160,17 @@ class StatsApplication:
         authorize: Authorize | None = None,
         connections: bool = True,
         interval: float = 1.0,
+        max_viewers: int = 32,
     ) -> None:
         if not interval > 0:
             raise ValueError(f"interval must be a number of seconds over 0, not {interval!r}")
+        if not isinstance(max_viewers, int) or isinstance(max_viewers, bool) or max_viewers < 0:
+            raise ValueError(f"max_viewers must be a whole number of at least 0, not {max_viewers!r}")
         self.manager = manager
         self.authorize = authorize
         self.connections = connections
         self.interval = interval
+        self.max_viewers = max_viewers
         self._feed = _Feed(self)
         with suppress(ModuleNotFoundError):  # which a scrape says
             import prometheus_client.exposition  # noqa: F401 - now, for it would keep the first scrape's server waiting
@@ -164,6 +180,8 @@ class StatsApplication:
         try:
             self._check(environ)
             if environ.get("PATH_INFO") == "/feed":
+                if not self.has_room:
+                    raise _Refused("503 Service Unavailable", TOO_MANY_VIEWERS)
                 application = WebSocketWSGIApplication(
                     handler_cls=self.viewer(self._find_manager(environ)),
                     answer=True,
@@ -185,6 +203,11 @@ class StatsApplication:
     def allows(self, environ: dict[str, Any]) -> bool:
         """Tell whether whoever made a request may see the figures."""
         return self.authorize is None or bool(self.authorize(environ))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more dashboard may have a websocket."""
+        return len(self._feed) < self.max_viewers
 
     def _check(self, environ: dict[str, Any]) -> None:
         """See whether the request may be answered."""
@@ -210,7 +233,8 @@ class StatsApplication:
             return self._connections(environ)
         if path == "/dashboard.json":
             slowest, busiest = (self._key(environ, name, value) for name, value in _Viewer.DEFAULTS.items())
-            return _json(self.dashboard(self._find_manager(environ), slowest, busiest))
+            (figures,) = self.dashboards(self._find_manager(environ), [(slowest, busiest)])
+            return _json(figures)
         if path == "/metrics":
             return self._metrics(environ)
         raise _Refused("404 Not Found", "There is no such page here")
@@ -250,14 +274,18 @@ class StatsApplication:
         encode, content_type = choose_encoder(environ.get("HTTP_ACCEPT", ""))
         return Answer(encode(registry), content_type)
 
-    def dashboard(self, manager: WebSocketManager, slowest: SortKey, busiest: SortKey) -> dict[str, Any]:
-        """Return what the dashboard shows: the snapshot, and the connections with the most of each."""
-        result: dict[str, Any] = {"stats": manager.stats().as_dict(), "interval": self.interval}
-        if self.connections:
-            tables = take_connections(manager, DASHBOARD_ROWS, (slowest, busiest))
-            for name, rows in zip(("slowest", "busiest"), tables, strict=True):
-                result[name] = [row.as_dict() for row in rows]
-        return result
+    def dashboards(self, manager: WebSocketManager, choices: Sequence[Choice]) -> list[dict[str, Any]]:
+        """Return what each of some dashboards shows: the snapshot, and the connections with the most of what it chose.
+
+        They are made together: the connections are looked through once, however many dashboards there are.
+        """
+        figures: dict[str, Any] = {"stats": manager.stats().as_dict(), "interval": self.interval}
+        if not self.connections:
+            return [figures] * len(choices)
+        keys = sorted({key for choice in choices for key in choice})
+        found = take_connections(manager, DASHBOARD_ROWS, keys)
+        tables = {key: [row.as_dict() for row in rows] for key, rows in zip(keys, found, strict=True)}
+        return [{**figures, "slowest": tables[slowest], "busiest": tables[busiest]} for slowest, busiest in choices]
 
     def viewer(self, manager: WebSocketManager) -> Callable[..., WebSocket]:
         """Return what makes the websocket of a dashboard, as a ``handler_cls``."""
@@ -312,10 +340,17 @@ class _Viewer(WebSocket):
         self.feed = feed
         self.manager = manager
         self.keys = dict(self.DEFAULTS)
+        self.waiting = True
+        """Whether it has asked for something that it does not show yet."""
+        self.fed_at = -math.inf
+
+    @property
+    def choice(self) -> Choice:
+        return self.keys["slowest"], self.keys["busiest"]
 
     def opened(self) -> None:
-        self.feed.show(self)
-        self.feed.add(self)
+        if not self.feed.add(self):  # a crowd of handshakes found room at the same time
+            self.close(CloseCode.TRY_AGAIN_LATER, TOO_MANY_VIEWERS)
 
     def received_message(self, message: Message) -> None:
         try:
@@ -324,7 +359,7 @@ class _Viewer(WebSocket):
             return
         if isinstance(wish, dict):
             self.keys.update({name: key for name, key in wish.items() if name in self.keys and key in SORT_KEYS})
-            self.feed.show(self)
+            self.waiting = True
 
     def closed(self, code: int, reason: str | bytes | None = None) -> None:
         self.feed.discard(self)
@@ -333,7 +368,8 @@ class _Viewer(WebSocket):
 class _Feed:
     """Sends new figures to the dashboards that are open, from a thread that there is while one is.
 
-    All of them get the same snapshot: a second viewer costs next to nothing.
+    What it does is bounded, whatever viewers ask for: a wish only chooses what the viewer is shown next, and all of
+    them get the same snapshot.
     """
 
     def __init__(self, application: StatsApplication) -> None:
@@ -341,31 +377,66 @@ class _Feed:
         self._lock = threading.Lock()
         self._viewers: set[_Viewer] = set()
         self._thread: threading.Thread | None = None
-        self._left = threading.Event()  # the last viewer has gone
+        self._changed = threading.Event()  # a viewer has come, or the last one has gone
 
-    def add(self, viewer: _Viewer) -> None:
-        """Show the figures to one more."""
+    def __len__(self) -> int:
+        return len(self._viewers)
+
+    def add(self, viewer: _Viewer) -> bool:
+        """Show the figures to one more, if there is room."""
         with self._lock:
+            if len(self._viewers) >= self._application.max_viewers:
+                return False
             self._viewers.add(viewer)
-            self._left.clear()
+            self._changed.set()
             if self._thread is None or not self._thread.is_alive():  # the latter: in a forked process
                 self._thread = threading.Thread(target=self._run, name="WebSocketStatistics", daemon=True)
                 self._thread.start()
+        return True
 
     def discard(self, viewer: _Viewer) -> None:
         """Show them to one less."""
         with self._lock:
             self._viewers.discard(viewer)
             if not self._viewers:
-                self._left.set()
+                self._changed.set()
 
-    def show(self, viewer: _Viewer) -> None:
-        """Send the figures as they are now to one viewer."""
-        self._send(viewer, self._figures(viewer))
+    def _run(self) -> None:
+        turn = 0.0
+        while True:
+            self._changed.clear()
+            with self._lock:
+                viewers = list(self._viewers)
+                if not viewers:
+                    self._thread = None
+                    return
+            now = time.monotonic()
+            everyone = now >= turn
+            if not everyone:
+                viewers = [viewer for viewer in viewers if viewer.waiting and now - viewer.fed_at >= LEAST_INTERVAL]
+            for manager in {viewer.manager for viewer in viewers}:
+                self._show(manager, [viewer for viewer in viewers if viewer.manager is manager])
+            if everyone:
+                turn = time.monotonic() + self._application.interval
+            self._changed.wait(max(0.0, min(turn - time.monotonic(), LEAST_INTERVAL)))
 
-    def _figures(self, viewer: _Viewer) -> str:
-        figures = self._application.dashboard(viewer.manager, viewer.keys["slowest"], viewer.keys["busiest"])
-        return json.dumps(figures, separators=(",", ":"))
+    def _show(self, manager: WebSocketManager, viewers: list[_Viewer]) -> None:
+        """Send a manager's figures as they are now to some viewers."""
+        now = time.monotonic()
+        for viewer in viewers:
+            viewer.waiting = False  # before its choice is read: what it asks for from now on is for the next time
+            viewer.fed_at = now
+        try:
+            wanted: dict[Choice, list[_Viewer]] = {}
+            for viewer in viewers:
+                wanted.setdefault(viewer.choice, []).append(viewer)
+            shown = self._application.dashboards(manager, list(wanted))
+            for figures, group in zip(shown, wanted.values(), strict=True):
+                text = json.dumps(figures, separators=(",", ":"))
+                for viewer in group:
+                    self._send(viewer, text)
+        except Exception:
+            logger.exception("The statistics could not be sent to %r", viewers[0])
 
     def _send(self, viewer: _Viewer, figures: str) -> None:
         connection: Any = viewer._connection
@@ -375,25 +446,6 @@ class _Feed:
             viewer.send(figures)
         except (WebSocketException, OSError) as error:
             logger.debug("A dashboard has gone: %s", error)
-
-    def _run(self) -> None:
-        while True:
-            self._left.wait(self._application.interval)
-            with self._lock:
-                viewers = list(self._viewers)
-                if not viewers:
-                    self._thread = None
-                    return
-            made: dict[tuple[Any, ...], str] = {}
-            for viewer in viewers:
-                key = (id(viewer.manager), *viewer.keys.values())
-                try:
-                    figures = made.get(key)
-                    if figures is None:
-                        figures = made[key] = self._figures(viewer)
-                    self._send(viewer, figures)
-                except Exception:
-                    logger.exception("The statistics could not be sent to %r", viewer)
 
 
 # --- Prometheus -------------------------------------------------------------------------------------------------------
