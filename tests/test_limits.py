@@ -11,7 +11,7 @@ from ws4py.manager import Limits, WebSocketManager
 
 COUNTS = ("max_message_size", "max_fragments", "max_connections", "max_connections_per_ip", "max_messages_per_second")
 SIZES = ("max_inbox_messages", "max_inbox_size", "max_outbox_size")
-INTERVALS = ("ping_interval", "ping_timeout")
+INTERVALS = ("message_timeout", "ping_interval", "ping_timeout")
 TIMES = ("send_timeout", "close_timeout", "drain_timeout")
 
 BAD_COUNTS: tuple[Any, ...] = (0, -1, 1.5, "1", True, float("nan"))
@@ -30,6 +30,7 @@ def test_the_defaults() -> None:
         "max_connections": None,
         "max_connections_per_ip": None,
         "max_messages_per_second": None,
+        "message_timeout": 120.0,
         "ping_interval": 30.0,
         "ping_timeout": 30.0,
         "close_timeout": 5.0,

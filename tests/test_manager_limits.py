@@ -94,8 +94,8 @@ def test_messages_a_second(stage: Stage, workers: int) -> None:
     clock.now = 1000.0
     websocket, peer = stage.connect(manager, EchoRecorder)
     for _ in range(3):
-        peer.send(*(peer.text(str(number)) for number in range(5)), peer.ping(b"is not counted"))
-        assert [peer.receive_text() for _ in range(5)] == list("01234")
+        peer.send(peer.ping(b"is counted, too"), *(peer.text(str(number)) for number in range(4)))
+        assert [peer.receive_text() for _ in range(4)] == list("0123")
         clock.advance(1.0)
     peer.send(*(peer.text("quick") for _ in range(6)))
     frames = [frame for frame in peer.receive_rest_until_close() if frame.opcode == OPCODE_CLOSE]
@@ -474,13 +474,17 @@ class Timed:
         peer.sync()
         return websocket, peer
 
-    def advance(self, seconds: float) -> None:
-        """Let the clock go on when the manager has done what was due, and let it do what is due then."""
+    def settle(self) -> None:
+        """Return when the manager has done all that was to be done."""
         poller = self.manager.poller
         assert isinstance(poller, RestlessPoller)
         poller.wait_for_rounds()
+
+    def advance(self, seconds: float) -> None:
+        """Let the clock go on when the manager has done what was due, and let it do what is due then."""
+        self.settle()
         self.clock.advance(seconds)
-        poller.wait_for_rounds()
+        self.settle()
 
 
 @pytest.fixture
@@ -526,7 +530,7 @@ def test_a_peer_whose_pong_is_overdue_is_dropped(timed: Callable[..., Timed]) ->
 
 
 @pytest.mark.parametrize("pong", [b"wrong", b""])
-def test_a_pong_with_another_payload_does_not_help(timed: Callable[..., Timed], pong: bytes) -> None:
+def test_a_pong_with_another_payload_is_no_answer_but_a_sign_of_life(timed: Callable[..., Timed], pong: bytes) -> None:
     context = timed(ping_interval=30.0, ping_timeout=20.0)
     websocket, peer = context.connect()
     context.advance(30.0 + SLOT)
@@ -534,7 +538,112 @@ def test_a_pong_with_another_payload_does_not_help(timed: Callable[..., Timed], 
     peer.send(peer.pong(pong))
     peer.sync()
     context.advance(20.0 + SLOT)
+    assert websocket.ends == []
+    context.advance(20.0 + SLOT)
     assert websocket.end()[0] == 1006
+    assert context.manager.counters.round_trips.count == 0
+
+
+def test_a_peer_is_alive_while_the_bytes_of_a_long_frame_come(timed: Callable[..., Timed]) -> None:
+    context = timed(ping_interval=30.0, ping_timeout=20.0, message_timeout=None)
+    websocket, peer = context.connect()
+    frame = peer.binary(bytes(2000))
+    peer.send(frame[:1000])
+    context.advance(30.0 + SLOT)
+    ping = peer.receive()
+    for position in range(1000, 1900, 100):
+        peer.send(frame[position : position + 100])
+        context.advance(15.0)
+    assert websocket.ends == []
+    peer.send(frame[1900:], peer.pong(ping.payload))
+    peer.sync()
+    until(lambda: websocket.messages == [bytes(2000)])
+    context.advance(30.0 + SLOT)
+    assert peer.receive().opcode == OPCODE_PING
+    context.advance(20.0 + SLOT)
+    assert websocket.end()[0] == 1006
+
+
+# --- unfinished messages ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beginning", ["fragment", "frame", "header"])
+def test_a_message_that_is_not_finished_in_time(timed: Callable[..., Timed], beginning: str) -> None:
+    context = timed(ping_interval=None, message_timeout=100.0)
+    websocket, peer = context.connect()
+    begun = {
+        "fragment": peer.frame(OPCODE_TEXT, b"part"),
+        "frame": peer.text("whole")[:-1],
+        "header": peer.text("whole")[:1],
+    }
+    peer.send(begun[beginning])
+    context.advance(99.0)
+    if beginning == "fragment":
+        peer.sync()  # what comes between the fragments is none of the message
+    assert websocket.ends == []
+    context.advance(1.0 + SLOT)
+    assert peer.receive_close() == (1008, "A message was not finished in time")
+    assert context.manager.stats().limits["message_timeout"] == 1
+    peer.close()
+    assert websocket.end()[0] == 1006
+
+
+def test_a_message_may_take_long_while_it_comes_fast(timed: Callable[..., Timed]) -> None:
+    context = timed(ping_interval=None, message_timeout=100.0)
+    websocket, peer = context.connect()
+    part = bytes(26 << 10)
+    peer.send(peer.frame(OPCODE_BINARY, part))
+    for _ in range(8):  # more than a KiB for each of 25 seconds
+        peer.sync()
+        context.advance(25.0)
+        peer.send(peer.frame(0, part))
+    peer.sync()
+    assert websocket.ends == []
+    assert context.manager.stats().inbox.bytes == 9 * len(part)
+    peer.send(peer.frame(0, bytes(100)))
+    peer.sync()
+    context.advance(50.0)
+    assert peer.receive_close()[0] == 1008
+    assert websocket.messages == []
+
+
+def test_each_message_has_a_deadline_of_its_own(timed: Callable[..., Timed]) -> None:
+    context = timed(ping_interval=None, message_timeout=100.0)
+    websocket, peer = context.connect()
+    peer.send(peer.frame(OPCODE_TEXT, b"0"))
+    for number in range(1, 5):
+        peer.sync()
+        context.advance(60.0)
+        peer.send(peer.frame(FIN), peer.frame(OPCODE_TEXT, str(number).encode()))
+    peer.sync()
+    until(lambda: websocket.messages == [b"0", b"1", b"2", b"3"])
+    assert websocket.ends == []
+    context.advance(100.0 + SLOT)
+    assert peer.receive_close()[0] == 1008
+
+
+def test_a_message_that_we_do_not_read_on_is_not_late(timed: Callable[..., Timed], stage: Stage) -> None:
+    context = timed(ping_interval=None, message_timeout=100.0, max_inbox_messages=1)
+    websocket, peer = stage.connect(context.manager, Gate)
+    peer.send(peer.text("handled"))
+    websocket.wait_entered()
+    peer.send(peer.text("waits"), peer.frame(OPCODE_TEXT, b"begun"))
+    until(lambda: context.manager.stats().limits["inbox"])
+    context.advance(200.0)
+    context.advance(200.0)
+    websocket.gate.set()
+    peer.send(peer.frame(FIN, b" and finished"))
+    assert [peer.receive_text() for _ in range(3)] == ["handled", "waits", "begun and finished"]
+
+
+def test_without_a_message_timeout_a_message_may_take_for_ever(timed: Callable[..., Timed]) -> None:
+    context = timed(ping_interval=None, message_timeout=None)
+    websocket, peer = context.connect()
+    peer.send(peer.frame(OPCODE_TEXT, b"for "))
+    peer.sync()
+    context.advance(1e6)
+    peer.send(peer.frame(FIN, b"ever"))
+    until(lambda: websocket.messages == [b"for ever"])
 
 
 def test_without_a_ping_timeout_the_pong_may_take_for_ever(timed: Callable[..., Timed]) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import enum
 import struct
-from typing import Final
+import sys
+from typing import Final, Protocol
 
 from ws4py.exc import (
     FrameTooLargeException,
@@ -63,6 +64,7 @@ _OPCODES: Final = frozenset(int(opcode) for opcode in Opcode)
 _PLAIN_FIRST_BYTES: Final = frozenset({0x00, 0x80, 0x01, 0x81, 0x02, 0x82, 0x88, 0x89, 0x8A})
 _RSV1_FIRST_BYTES: Final = _PLAIN_FIRST_BYTES | {0x41, 0xC1, 0x42, 0xC2}
 _WHOLE_MESSAGES: Final = frozenset({0x81, 0x82})  # by far the most frequent first bytes
+NO_LIMIT: Final = sys.maxsize
 _pack_medium = struct.Struct("!BBH").pack
 _pack_long = struct.Struct("!BBQ").pack
 _to_int = int.from_bytes
@@ -148,13 +150,19 @@ def build_frame(first: int, payload: bytes, key: bytes | None = None) -> bytes:
     return header + key + apply_mask(payload, key)
 
 
+class _Frames(Protocol):
+    """What frames are appended to."""
+
+    def append(self, frame: tuple[int, bytes], /) -> None: ...
+
+
 class FrameParser:
     """An incremental parser of one direction of a connection. Any split of the bytes gives the same frames.
 
     It enforces what can be said from the headers: known opcodes and reserved bits, whole and short control frames, the
     shortest form of a length, masking as the role demands, continuations where they belong, and the limits of a
-    message. A data frame of which only a part has come is handed on as fragments, so no payload is buffered here. Not
-    thread-safe.
+    message. A data frame of which only a part has come is handed on as fragments, so no payload is buffered here but
+    that of frames which :meth:`feed` was to leave. Not thread-safe.
 
     :param expect_masking: True on a server (every frame must be masked), False on a client (none may be).
     :param max_message_size: payload bytes in a message, None for no limit.
@@ -171,8 +179,10 @@ class FrameParser:
         "_key",
         "_remaining",
         "_size",
+        "count",
         "max_fragments",
         "max_message_size",
+        "more",
     )
 
     def __init__(
@@ -184,9 +194,13 @@ class FrameParser:
         self._expected_mask_bit = 0x80 if expect_masking else 0
         self.max_message_size = max_message_size
         self.max_fragments = max_fragments
+        self.count = 0
+        """How many frames have begun that :meth:`feed` has found."""
+        self.more = False
+        """Whether :meth:`feed` has left frames for the next time."""
         self._first_bytes = _PLAIN_FIRST_BYTES
         self._extra = 0  # what the current message may have on the wire beyond the limit
-        self._head = b""  # what has come of a header, or of a control frame
+        self._head = b""  # what has come of a header, or of a control frame; what feed() has left
         self._remaining = 0  # payload bytes of the current data frame still to come
         self._key: bytes | None = None  # its masking key, turned to where the payload goes on
         self._fin = 0  # its FIN bit
@@ -233,9 +247,16 @@ class FrameParser:
         # As _mask_short() does, without its call.
         return (_to_int(data[6:], "little") ^ _to_int((data[2:6] * 32)[:size], "little")).to_bytes(size, "little")
 
-    def feed(self, data: bytes, frames: list[tuple[int, bytes]]) -> None:
+    @property
+    def inside_message(self) -> bool:
+        """Whether a data message, or any frame, has begun and not ended."""
+        return bool(self._remaining or self._fragments or self._head)
+
+    def feed(self, data: bytes, frames: _Frames, limit: int = NO_LIMIT) -> None:
         """Parse ``data``, and append a ``(first byte, unmasked payload)`` to ``frames`` for each frame in it.
 
+        :param limit: how many frames to begin at most. What is left then is kept, and gone on with the next time,
+            also with no ``data``.
         :raises WebSocketException: at the first header that breaks a rule; ``frames`` then has what came before.
         """
         if self._head:
@@ -245,8 +266,13 @@ class FrameParser:
         position = self._continue_payload(data, frames) if self._remaining else 0
         expected_mask_bit = self._expected_mask_bit
         first_bytes = self._first_bytes
-        limit = MAX_PAYLOAD if self.max_message_size is None else self.max_message_size
+        max_size = MAX_PAYLOAD if self.max_message_size is None else self.max_message_size
+        begun = 0
+        self.more = False
         while end - position >= 2:
+            if begun >= limit:
+                self.more = True
+                break
             first = data[position]
             second = data[position + 1]
             size = second & 0x7F
@@ -274,16 +300,19 @@ class FrameParser:
                 if stop > end:
                     break
             else:
-                if first not in _WHOLE_MESSAGES or self._fragments or size > limit:
+                if first not in _WHOLE_MESSAGES or self._fragments or size > max_size:
                     self._enter(first, size)
                 if stop > end:
                     self._begin_payload(first, key, data[start:], size, frames)
+                    self.count += begun + 1
                     return
+            begun += 1
             payload = data[start:stop]
             if key and size:
                 payload = _mask_short(payload, key) if size < _LONG_PAYLOAD else _mask_long(payload, key)
             frames.append((first, payload))
             position = stop
+        self.count += begun
         if position < end:
             self._head = data[position:]
 
@@ -310,9 +339,7 @@ class FrameParser:
             self._fragments = fragments
             self._size = size
 
-    def _begin_payload(
-        self, first: int, key: bytes | None, payload: bytes, size: int, frames: list[tuple[int, bytes]]
-    ) -> None:
+    def _begin_payload(self, first: int, key: bytes | None, payload: bytes, size: int, frames: _Frames) -> None:
         """Hand on what has come of a data frame as a first fragment."""
         self._fin = first & FIN
         self._remaining = size - len(payload)
@@ -321,7 +348,7 @@ class FrameParser:
         self._key = key
         frames.append((first & ~FIN, payload))
 
-    def _continue_payload(self, data: bytes, frames: list[tuple[int, bytes]]) -> int:
+    def _continue_payload(self, data: bytes, frames: _Frames) -> int:
         """Hand on what has come of the current frame's payload as a continuation; return where it ends in ``data``."""
         payload = data[: self._remaining]
         taken = len(payload)

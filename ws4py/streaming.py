@@ -3,14 +3,16 @@
 :class:`Stream` does no input and output. Whoever owns the connection feeds :meth:`Stream.receive` with what was read,
 acts on the messages that it returns in their order, and then looks at :attr:`Stream.ended`: :attr:`Stream.closing` (the
 peer's Close came) or :attr:`Stream.error` (the peer broke a rule: this Close is to be sent). After either, nothing more
-is read.
+is read. How much is decoded at a time can be limited, since few bytes may be many messages, or large ones:
+:attr:`Stream.more` then tells that there is something to go on with.
 """
 
 from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from ws4py.exc import (
@@ -25,6 +27,7 @@ from ws4py.exc import (
 from ws4py.extensions import Codec
 from ws4py.framing import (
     FIN,
+    NO_LIMIT,
     OPCODE_BINARY,
     OPCODE_CONTINUATION,
     OPCODE_PING,
@@ -118,10 +121,14 @@ class Stream:
     """
 
     __slots__ = (
+        "_broken",
         "_buffer",
         "_decoding",
+        "_fin",
+        "_frames",
         "_opcode",
         "_parser",
+        "_pieces",
         "_validator",
         "_whole",
         "always_mask",
@@ -132,6 +139,8 @@ class Stream:
         "ended",
         "error",
         "failure",
+        "messages_begun",
+        "more",
     )
 
     def __init__(
@@ -150,6 +159,10 @@ class Stream:
         """What kind of exception that is in :data:`_CLOSE_CODES`."""
         self.ended = False
         """Whether nothing more is read: either of these two is there."""
+        self.more = False
+        """Whether :meth:`receive_some` has left something that it can go on with, whether more bytes come or not."""
+        self.messages_begun = 0
+        """How many messages have begun that came in more pieces than one."""
         self.codec: Codec | None = None
         """What the extension that was agreed on does to messages; see :meth:`use`."""
         self.decoded_from = 0
@@ -157,9 +170,13 @@ class Stream:
         self.decoded_to = 0
         """How many it made of them."""
         self._parser = FrameParser(expect_masking, max_message_size, max_fragments)
+        self._frames: deque[tuple[int, bytes]] | None = None  # that were parsed, and are still to be decoded
+        self._broken: WebSocketException | None = None  # what is wrong with the frame behind those
         self._opcode = 0  # of the message whose fragments are being collected
         self._buffer: bytearray | None = None  # those fragments, decoded
         self._decoding = False  # whether they go through the codec
+        self._fin = 0  # whether the newest fragment is the last
+        self._pieces: Iterator[bytes] | None = None  # what the codec is still to make of it
         self._validator: Utf8Validator | None = None
         self._whole = True  # whether what it has seen ends where a character ends
 
@@ -182,57 +199,132 @@ class Stream:
         self._parser.max_message_size = max_message_size
         self._parser.max_fragments = max_fragments
 
+    @property
+    def frames_received(self) -> int:
+        """How many frames have begun that :meth:`receive_some` has parsed; those of control messages, too."""
+        return self._parser.count
+
+    @property
+    def held_back(self) -> bool:
+        """Whether frames have come that were not begun, because of a limit of their number."""
+        return self._parser.more
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a message, or a frame of any kind, has begun and not ended."""
+        return self._buffer is not None or self._parser.inside_message
+
+    @property
+    def unfinished_size(self) -> int:
+        """How many bytes are kept of a message that has not ended."""
+        buffer = self._buffer  # any thread may ask
+        return 0 if buffer is None else len(buffer)
+
+    def take_message(self, data: bytes) -> Message | None:
+        """Take in ``data`` if it is one short, whole message, and no more, as nearly all is that an interactive peer
+        sends; return the message. Else return None: ``data`` is for :meth:`receive`.
+        """
+        if self.more or self.ended:
+            return None
+        whole = self._parser.take_whole(data)
+        if whole is None:
+            return None
+        binary = data[0] == FIN | OPCODE_BINARY
+        if not binary and not whole.isascii():
+            return None  # another text takes the long way, where it is checked
+        # What the parser found needs none of a constructor's conversions.
+        message: Message = object.__new__(BinaryMessage if binary else TextMessage)
+        message.data = whole
+        return message
+
     def receive(self, data: bytes) -> list[Message]:
         """Take in bytes as they came from the peer; return the messages that they complete, in order.
 
         Control messages are returned like the others, a Close at last. Nothing is raised: see :attr:`error`. After a
         Close or an error the bytes are ignored.
         """
-        messages: list[Message] = []
+        message = self.take_message(data)
+        return self.receive_some(data) if message is None else [message]
+
+    def receive_some(
+        self, data: bytes = b"", frames: int = NO_LIMIT, messages: int = NO_LIMIT, size: int = NO_LIMIT
+    ) -> list[Message]:
+        """Take in bytes like :meth:`receive`, and stop where a limit is reached. What is left is kept as it came, and
+        :attr:`more` is true: it is gone on with by the next call, with further bytes or none.
+
+        :param frames: how many frames to begin at most.
+        :param messages: how many messages to return at most.
+        :param size: of decoded payload, in bytes: nothing is begun when there is so much. What a codec decodes is told
+            apart in pieces of at most 64 KiB.
+        """
+        found: list[Message] = []
         if self.ended:
-            return messages
+            return found
+        waiting = self._frames
+        if waiting is None:
+            waiting = self._frames = deque()
+        if self._broken is None:
+            try:
+                self._parser.feed(data, waiting, max(0, frames - len(waiting)))
+            except WebSocketException as error:
+                self._broken = error.with_traceback(None)  # which would refer to this frame, and so to itself
+        try:
+            self._decode_frames(waiting, found, messages, size)
+        except WebSocketException as error:
+            self._fail(error.with_traceback(None))
+        if self.ended:
+            self._let_go()
+        elif not waiting and self._pieces is None:
+            self._frames = None
+            if self._broken is not None:
+                self._fail(self._broken)
+                self._let_go()
+            else:
+                self.more = self._parser.more
+        else:
+            self.more = True
+        return found
+
+    def _decode_frames(self, waiting: deque[tuple[int, bytes]], found: list[Message], messages: int, size: int) -> None:
+        """Make messages of the frames that wait, as far as the limits of :meth:`receive` allow."""
         new = object.__new__
-        whole = self._parser.take_whole(data)
-        if whole is not None:
-            binary = data[0] == FIN | OPCODE_BINARY
-            if binary or whole.isascii():  # another text takes the long way, where it is checked
-                message: Message = new(BinaryMessage if binary else TextMessage)
-                message.data = whole
-                messages.append(message)
-                return messages
-        frames: list[tuple[int, bytes]] = []
-        failure: WebSocketException | None = None
-        try:
-            self._parser.feed(data, frames)
-        except WebSocketException as error:
-            failure = error.with_traceback(None)  # which would refer to this frame, and so to itself
-        try:
-            for first, payload in frames:
-                if first == FIN | OPCODE_TEXT:
-                    if not payload.isascii():
-                        _check_utf8(payload)
-                    # What the parser found needs none of a constructor's conversions.
-                    message = new(TextMessage)
-                    message.data = payload
-                    messages.append(message)
-                elif first == FIN | OPCODE_BINARY:
-                    message = new(BinaryMessage)
-                    message.data = payload
-                    messages.append(message)
-                elif first & 0x08:
-                    messages.append(self._receive_control(first & 0x0F, payload))
-                    if self.closing is not None:
-                        return messages
-                else:
-                    self._receive_fragment(first, payload, messages)
-        except WebSocketException as error:
-            failure = error.with_traceback(None)
-        if failure is not None:
-            self.failure = type(failure)
-            self.error = CloseControlMessage(_CLOSE_CODES[self.failure], str(failure))
-            self.ended = True
-            self._buffer = self._validator = None
-        return messages
+        made = 0
+        if self._pieces is not None and messages > 0:
+            made = self._decode(found, size)
+            if self._pieces is not None:
+                return
+        while waiting and made < size and len(found) < messages:
+            first, payload = waiting.popleft()
+            if first == FIN | OPCODE_TEXT:
+                if not payload.isascii():
+                    _check_utf8(payload)
+                message: Message = new(TextMessage)
+                message.data = payload
+                found.append(message)
+                made += len(payload)
+            elif first == FIN | OPCODE_BINARY:
+                message = new(BinaryMessage)
+                message.data = payload
+                found.append(message)
+                made += len(payload)
+            elif first & 0x08:
+                found.append(self._receive_control(first & 0x0F, payload))
+                if self.ended:
+                    return
+            else:
+                made += self._receive_fragment(first, payload, found, size - made)
+                if self._pieces is not None:
+                    return
+
+    def _fail(self, failure: WebSocketException) -> None:
+        self.failure = type(failure)
+        self.error = CloseControlMessage(_CLOSE_CODES[self.failure], str(failure))
+        self.ended = True
+
+    def _let_go(self) -> None:
+        """Keep nothing of what has come: nothing more is read."""
+        self._buffer = self._validator = self._frames = self._pieces = self._broken = None
+        self.more = False
 
     def _receive_control(self, opcode: int, payload: bytes) -> Message:
         if opcode == OPCODE_PING:
@@ -241,13 +333,17 @@ class Stream:
             return PongControlMessage(payload)
         self.closing = _parse_close(payload)
         self.ended = True
-        self._buffer = self._validator = None
         return self.closing
 
-    def _receive_fragment(self, first: int, payload: bytes, messages: list[Message]) -> None:
-        """Collect a fragment; a text is checked as it comes, so that a bad one fails at once (section 8.1)."""
+    def _receive_fragment(self, first: int, payload: bytes, found: list[Message], size: int) -> int:
+        """Collect a fragment; a text is checked as it comes, so that a bad one fails at once (section 8.1).
+
+        :param size: how many bytes a codec may make of it now.
+        :returns: how many bytes were collected.
+        """
         opcode = first & 0x0F
         if opcode != OPCODE_CONTINUATION:
+            self.messages_begun += 1
             self._opcode = opcode
             self._buffer = bytearray()
             self._validator = Utf8Validator() if opcode == OPCODE_TEXT else None
@@ -255,16 +351,23 @@ class Stream:
             self._whole = True
         buffer = self._buffer
         assert buffer is not None, "the parser lets no continuation pass that continues nothing"
-        last = first & FIN
+        self._fin = first & FIN
         if self._decoding:
-            self._decode(buffer, payload, last != 0)
-        else:
-            self._collect(buffer, payload)
-        if last:
-            if not self._whole:
-                raise TextFrameEncodingException("A text message must be UTF-8")
-            messages.append(TextMessage(buffer) if self._opcode == OPCODE_TEXT else BinaryMessage(buffer))
-            self._buffer = self._validator = None
+            codec, limit = self.codec, self._parser.max_message_size
+            assert codec is not None, "the parser lets no RSV1 pass without one"
+            self.decoded_from += len(payload)
+            self._pieces = codec.decode(payload, self._fin != 0, None if limit is None else limit - len(buffer))
+            return self._decode(found, size)
+        self._collect(buffer, payload)
+        if self._fin:
+            self._finish_message(buffer, found)
+        return len(payload)
+
+    def _finish_message(self, buffer: bytearray, found: list[Message]) -> None:
+        if not self._whole:
+            raise TextFrameEncodingException("A text message must be UTF-8")
+        found.append(TextMessage(buffer) if self._opcode == OPCODE_TEXT else BinaryMessage(buffer))
+        self._buffer = self._validator = None
 
     def _collect(self, buffer: bytearray, payload: bytes) -> None:
         """Add to a message, which must be UTF-8 as far as it has come if it is a text."""
@@ -275,17 +378,29 @@ class Stream:
         if not valid:
             raise TextFrameEncodingException("A text message must be UTF-8")
 
-    def _decode(self, buffer: bytearray, payload: bytes, last: bool) -> None:
-        """Add to a message what a codec makes of a payload; nothing beyond the limit is ever collected."""
-        codec, limit = self.codec, self._parser.max_message_size
-        assert codec is not None, "the parser lets no RSV1 pass without one"
-        self.decoded_from += len(payload)
-        for piece in codec.decode(payload, last, None if limit is None else limit - len(buffer)):
+    def _decode(self, found: list[Message], size: int) -> int:
+        """Add to a message what a codec makes of a fragment, about ``size`` bytes at most; the rest is for the next
+        time. Nothing beyond the limit of a message is ever collected.
+
+        :returns: how many bytes were collected.
+        """
+        buffer, pieces, limit = self._buffer, self._pieces, self._parser.max_message_size
+        assert buffer is not None
+        assert pieces is not None
+        made = 0
+        for piece in pieces:
             if limit is not None and len(buffer) + len(piece) > limit:
                 self._collect(buffer, piece[: limit - len(buffer)])  # it may be no UTF-8 before it is too big
                 raise MessageTooBigException(f"A message of over {limit} bytes when it is decoded")
             self.decoded_to += len(piece)
             self._collect(buffer, piece)
+            made += len(piece)
+            if made >= size:
+                return made
+        self._pieces = None
+        if self._fin:
+            self._finish_message(buffer, found)
+        return made
 
     def encode(self, first: int, payload: bytes) -> bytes:
         """Return one frame, masked with a fresh random key if this side masks. No codec sees it.

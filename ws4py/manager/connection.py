@@ -7,8 +7,10 @@ worker runs the callbacks, one worker at a time. The manager's thread reads, wri
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Any, Final
 
+from ws4py.deadline import MessageDeadline
 from ws4py.exc import ConnectionClosed
 from ws4py.framing import OPCODE_BINARY
 from ws4py.manager.limits import Limits
@@ -74,9 +76,12 @@ class Connection(Outbox):
         "finishing",
         "id",
         "interest",
+        "message_deadline",
+        "messages_begun",
         "opened_at",
         "path",
         "phase",
+        "ping_bytes",
         "ping_payload",
         "ping_sent_at",
         "queued_at",
@@ -104,10 +109,13 @@ class Connection(Outbox):
         # What belongs to the manager's thread alone.
         self.phase = Phase.NEW
         self.interest = 0
-        self.deadline = 0.0
+        self.deadline = math.inf  # of what the phase waits for: the next Ping, a Pong, a Close
+        self.message_deadline: MessageDeadline | None = None  # of the message that has begun
+        self.messages_begun = 0  # of the stream, when that was set
         self.timer_slot = -1
         self.ping_payload: bytes | None = None
         self.ping_sent_at = 0.0
+        self.ping_bytes = 0  # how many had come when its answer was last waited for
         self.round_trip: float | None = None
         self.rate_window = 0
         self.rate_count = 0
@@ -259,6 +267,23 @@ class Connection(Outbox):
         finally:
             lock.release()
 
+    @property
+    def inbox_room(self) -> tuple[int, int]:
+        """How many messages, and how many bytes of them, may be decoded before the inbox is looked at again. At least
+        one of each: the inbox was not full.
+        """
+        limits = self.limits
+        inbox = self._inbox
+        if inbox is None:
+            return limits.max_inbox_messages, limits.max_inbox_size
+        return max(1, limits.max_inbox_messages - len(inbox)), max(1, limits.max_inbox_size - self.inbox_size)
+
+    def count_unfinished(self) -> None:
+        """Let the inbox be full if it is with what has come of a message that has not ended: but not of that alone."""
+        with self._lock:
+            if self._inbox is not None and self.inbox_size >= self.limits.max_inbox_size:
+                self.starved = self.unsettled = True
+
     def _schedule(self) -> bool:
         if self._scheduled or self._inbox is None:
             return False
@@ -289,6 +314,11 @@ class Connection(Outbox):
     def messages_received(self) -> int:
         """How many data messages have come."""
         return self.texts_received + self.binaries_received
+
+    @property
+    def inbox_size(self) -> int:
+        """How many bytes the messages have that wait for a worker, and what has come of one that has not ended."""
+        return self._inbox_size + self.stream.unfinished_size
 
     @property
     def inbox_length(self) -> int:

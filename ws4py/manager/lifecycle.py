@@ -6,10 +6,12 @@ All of it happens on the manager's thread.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
+from ws4py.deadline import MessageDeadline
 from ws4py.framing import FIN, OPCODE_PING
 from ws4py.labels import code_label
 from ws4py.manager.batch import BatchIO, Received
@@ -48,6 +50,8 @@ class Lifecycle:
         self._addresses: Counter[str] = Counter()
         self._dirty: deque[Connection] = deque()  # what the thread is to look at
         self._ready: list[Connection] = []  # what goes to the run queue at the end of a cycle
+        # Of what has come there is a rest that no poller shows: it is the next cycle's. An ordered set.
+        self._unread: dict[Connection, None] = {}
         self._pings = 0
         self._read_at = 0.0  # when what is being taken in was read
         self._has_tls = False  # whether there ever was a connection with TLS
@@ -77,10 +81,6 @@ class Lifecycle:
         with self._lock:
             self.counters.faults += 1
 
-    def _receive(self, connections: list[Connection]) -> None:
-        """Read from connections, as one batch."""
-        raise NotImplementedError
-
     def _take_in(self, connections: Sequence[Connection], results: Sequence[Received]) -> None:
         """Take in what was read from connections."""
         raise NotImplementedError
@@ -97,24 +97,30 @@ class Lifecycle:
         if interval is not None:
             self._set_timer(connection, self._read_at + interval)
         early, connection.websocket.buf = connection.websocket.buf, b""
-        if early:  # first, for to watch is to read on if a TLS object has more
+        if early:
             self._take_in([connection], [bytes(early)])
         self._watch(connection)
 
+    def _may_read(self, connection: Connection) -> bool:
+        """Tell whether anything is to be read of a connection now."""
+        phase = connection.phase
+        return phase < Phase.SHUT and (phase >= Phase.ENDED or not (connection.starved or connection.outbox_full))
+
     def _watch(self, connection: Connection) -> None:
         """Have the poller watch for what the connection can use now; one that can't be watched is lost."""
-        phase = connection.phase
-        if phase == Phase.SHUT:
-            interest = 0
-        else:
-            readable = phase >= Phase.ENDED or not (connection.starved or connection.outbox_full)
-            interest = (READ if readable else 0) | (WRITE if connection.transport.blocked else 0)
+        transport = connection.transport
+        interest = 0
+        if self._may_read(connection):
+            interest = WRITE if transport.wants_write else READ
+            if connection.stream.more or (transport.secure and transport.pending()):
+                self._unread[connection] = None
+        if transport.blocked and connection.phase != Phase.SHUT:
+            interest |= WRITE
         if interest == connection.interest:
             return
         if self._connections.get(connection.fd) is not connection:
             connection.interest = 0
             return  # the application has closed the socket, and its number is another one's
-        fresh = interest & READ and not connection.interest & READ
         try:
             if not interest:
                 self.poller.unregister(connection.fd)
@@ -127,8 +133,6 @@ class Lifecycle:
             self._lose(connection)
             return
         connection.interest = interest
-        if fresh and connection.transport.secure and connection.transport.pending():
-            self._receive([connection])  # what OpenSSL has decrypted already, no poller shows
 
     def _settle(self, connection: Connection) -> None:
         """See what a connection needs after something was written or its state has changed."""
@@ -136,8 +140,7 @@ class Lifecycle:
         phase = connection.phase
         if phase == Phase.OPEN and connection.close_queued:
             connection.phase = phase = Phase.CLOSING
-            connection.deadline = self._clock() + connection.limits.close_timeout
-            self._set_timer(connection, connection.deadline)
+            self._set_timer(connection, self._clock() + connection.limits.close_timeout)
         if phase == Phase.ENDED:
             if connection.sent_all:
                 self._say_goodbye(connection)
@@ -161,8 +164,8 @@ class Lifecycle:
             return
         idle = connection.idle
         connection.phase = Phase.ENDED
-        connection.deadline = self._clock() + connection.limits.close_timeout
-        self._set_timer(connection, connection.deadline)
+        connection.message_deadline = None
+        self._set_timer(connection, self._clock() + connection.limits.close_timeout)
         self._count_out(connection)
         try:
             if idle:  # else the answers to the messages before the Close go first
@@ -257,7 +260,14 @@ class Lifecycle:
     # --- timers -------------------------------------------------------------------------------------------------------
 
     def _set_timer(self, connection: Connection, when: float) -> None:
-        self._wheel.set(connection, when)
+        """Let what the connection's phase waits for be due at ``when``; the message that has begun may be due before
+        it.
+        """
+        connection.deadline = when
+        if connection.message_deadline is not None:
+            when = min(when, connection.message_deadline.due)
+        if when < math.inf:
+            self._wheel.set(connection, when)
 
     def _ping_interval(self, connection: Connection) -> float | None:
         frequency = connection.websocket.heartbeat_freq
@@ -266,36 +276,65 @@ class Lifecycle:
         return frequency or None  # 0 sends none
 
     def _on_timer(self, connection: Connection, now: float) -> None:
-        if connection.phase == Phase.OPEN:
-            self._keep_alive(connection, now)
-        elif connection.phase < Phase.SHUT and now < connection.deadline:
+        message = connection.message_deadline
+        if message is not None and now >= message.due and self._give_up_message(connection, message, now):
+            return
+        if connection.phase < Phase.SHUT and now < connection.deadline:
             self._set_timer(connection, connection.deadline)
+        elif connection.phase == Phase.OPEN:
+            self._keep_alive(connection, now)
         elif connection.phase == Phase.ENDED and not connection.sent_all and not connection.outbox_size:
             # A handler still blocks, so the peer's Close is not answered yet: that is due now.
             connection.reply_to_close()
-            connection.deadline = now + connection.limits.close_timeout
-            self._set_timer(connection, connection.deadline)
+            self._set_timer(connection, now + connection.limits.close_timeout)
             self._dirty.append(connection)
         elif connection.phase < Phase.SHUT:
             self.count_limit("close_timeout")
             self._lose(connection)
 
+    def _watch_message(self, connection: Connection) -> None:
+        """Give the message that has begun a deadline, if there is one."""
+        stream, timeout = connection.stream, connection.limits.message_timeout
+        if not stream.unfinished or stream.more or timeout is None:  # if there is more, it is we who take their time
+            connection.message_deadline = None
+        elif connection.message_deadline is None or connection.messages_begun != stream.messages_begun:
+            connection.messages_begun = stream.messages_begun
+            connection.message_deadline = MessageDeadline(self._read_at, timeout)
+            self._set_timer(connection, connection.deadline)
+
+    def _give_up_message(self, connection: Connection, message: MessageDeadline, now: float) -> bool:
+        """Close a connection whose message does not come to its end; tell whether that was done."""
+        if not self._may_read(connection):  # it is we who don't read
+            connection.message_deadline = MessageDeadline(now, connection.limits.message_timeout or 0.0)
+            return False
+        if not message.is_late(now, connection.stream.unfinished_size):
+            return False
+        self.count_limit("message_timeout")
+        connection.give_up(CloseControlMessage(CloseCode.POLICY_VIOLATION, "A message was not finished in time"))
+        self._end_reading(connection)
+        return True
+
     def _keep_alive(self, connection: Connection, now: float) -> None:
-        """Send the Ping that is due, or give up a peer whose Pong is overdue."""
+        """Send the Ping that is due, or give up a peer of whom nothing has come since."""
         interval = self._ping_interval(connection)
-        if interval is None:
-            return
         timeout = connection.limits.ping_timeout
+        if interval is None:
+            self._set_timer(connection, math.inf)
+            return
         if connection.ping_payload is None:
             self._pings = (self._pings + 1) & 0xFFFFFFFF
             connection.ping_payload = self._pings.to_bytes(4, "big")
             connection.ping_sent_at = now
+            connection.ping_bytes = connection.bytes_received
             self._send_control(connection, OPCODE_PING, connection.ping_payload)
-            if timeout is not None:
-                self._set_timer(connection, now + timeout)
-        elif connection.starved and timeout is not None:
-            self._set_timer(connection, now + timeout)  # it is we who don't read
-        elif timeout is not None and now >= connection.ping_sent_at + timeout:
+            self._set_timer(connection, math.inf if timeout is None else now + timeout)
+        elif timeout is None:
+            self._set_timer(connection, math.inf)
+        elif connection.starved or connection.stream.more or connection.ping_bytes != connection.bytes_received:
+            # It is we who don't read; or the Pong can't come before the end of a long frame that does come.
+            connection.ping_bytes = connection.bytes_received
+            self._set_timer(connection, now + timeout)
+        else:
             self.count_limit("ping_timeout")
             connection.give_up(CloseControlMessage(CloseCode.INTERNAL_ERROR, "Keepalive ping timeout"))
             data = connection.take_output()
@@ -304,10 +343,8 @@ class Lifecycle:
                 if isinstance(sent, int):
                     connection.bytes_sent += sent
             self._lose(connection)
-        elif timeout is not None:
-            self._set_timer(connection, connection.ping_sent_at + timeout)
 
     def _send_control(self, connection: Connection, opcode: int, data: bytes) -> None:
         """Put a control frame of our own into the outbox; it is written with the next batch."""
-        connection.offer_control(connection.stream.encode(FIN | opcode, data))
-        self._dirty.append(connection)
+        if connection.offer_control(connection.stream.encode(FIN | opcode, data)):
+            self._dirty.append(connection)

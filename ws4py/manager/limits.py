@@ -33,9 +33,12 @@ class Limits:
     :ivar overflow: what a broadcast does where it would have to wait.
     :ivar max_connections: open at once in the manager; further handshakes are refused with 503.
     :ivar max_connections_per_ip: open at once from one address; further handshakes are refused with 429.
-    :ivar max_messages_per_second: received on one connection, past which it is closed with 1008.
+    :ivar max_messages_per_second: received on one connection, past which it is closed with 1008. Control frames and
+        fragments count, too.
+    :ivar message_timeout: how long a message may take to come, past which the connection is closed with 1008; not while
+        it comes faster than 1 KiB a second. None waits for ever.
     :ivar ping_interval: after how long a Ping is sent; None sends none.
-    :ivar ping_timeout: how long its Pong may take, before the peer counts as dead; None waits for ever.
+    :ivar ping_timeout: how long nothing may come after it, before the peer counts as dead; None waits for ever.
     :ivar close_timeout: how long the peer's Close may take, before the socket is dropped.
     :ivar drain_timeout: how long a stopping manager waits for its connections to close.
     :raises ValueError: if one is out of range; the message names it.
@@ -51,6 +54,7 @@ class Limits:
     max_connections: int | None = None
     max_connections_per_ip: int | None = None
     max_messages_per_second: int | None = None
+    message_timeout: float | None = 120.0
     ping_interval: float | None = 30.0
     ping_timeout: float | None = 30.0
     close_timeout: float = 5.0
@@ -62,7 +66,7 @@ class Limits:
         self._check_count("max_messages_per_second", optional=True)
         for name in ("max_inbox_messages", "max_inbox_size", "max_outbox_size"):
             self._check_count(name, optional=False)
-        for name in ("ping_interval", "ping_timeout"):
+        for name in ("message_timeout", "ping_interval", "ping_timeout"):
             self._check_time(name, optional=True)
         for name in ("send_timeout", "close_timeout", "drain_timeout"):
             self._check_time(name, optional=False)

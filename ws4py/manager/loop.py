@@ -33,6 +33,12 @@ NEW, RUNNING, STOPPING, STOPPED = "new", "running", "stopping", "stopped"
 DRAIN_STEP: Final = 0.05
 """How far apart, in seconds, the steps are in which a stopping manager says goodbye."""
 
+TURN_FRAMES: Final = 256
+"""How many frames are taken in of one connection in a cycle."""
+
+TURN_SIZE: Final = 1 << 18
+"""After how many bytes of decoded payload the rest of what has come of a connection waits for the next cycle."""
+
 REST: Final = 0.0005
 """How long, in seconds, the thread lets the workers have the interpreter to themselves after giving them work."""
 
@@ -71,7 +77,7 @@ class Loop(Lifecycle):
         self._do_what_is_due()
         self._write()
         self._schedule_ready()
-        timeout = self._time_to_wait()
+        timeout = 0.0 if self._unread else self._time_to_wait()
         self._sleeping = True
         if self._dirty or self._dropped or self._removed or (self._state == STOPPING and self._drain_queue is None):
             timeout = 0.0
@@ -224,8 +230,11 @@ class Loop(Lifecycle):
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def _read(self, events: Iterable[tuple[int, int]]) -> None:
-        """Read from all that is ready, as one batch."""
+        """Read from all that is ready, as one batch; then go on with what the last cycles have left."""
+        self._read_at = self._clock()
         readable: list[Connection] = []
+        rests: list[Connection] = []
+        unread, self._unread = self._unread, {}
         for fd, event in events:
             connection = self._connections.get(fd)
             if connection is None:
@@ -234,10 +243,18 @@ class Loop(Lifecycle):
                 continue
             if connection.interest & WRITE:
                 self._writable.append(connection)  # on any readiness: TLS may have wanted the other direction
-            if event & READ:
+                if connection.transport.wants_write and self._may_read(connection):
+                    readable.append(connection)
+                    continue
+            if event & READ and not (unread and connection in unread):
                 readable.append(connection)
+        for connection in unread:
+            if self._may_read(connection):
+                (rests if connection.stream.more else readable).append(connection)
         if readable:
-            self._receive(readable)
+            self._take_in(readable, self._io.receive([connection.transport for connection in readable]))
+        for connection in rests:
+            self._attempt(self._decode, connection)
 
     def _drain_wake_pipe(self) -> None:
         try:
@@ -246,65 +263,91 @@ class Loop(Lifecycle):
         except BlockingIOError:
             pass
 
-    def _receive(self, connections: list[Connection]) -> None:
-        self._read_at = self._clock()
-        while connections:
-            self._take_in(connections, self._io.receive([connection.transport for connection in connections]))
-            if not self._has_tls:
-                return
-            connections = [
-                connection
-                for connection in connections
-                if connection.transport.secure and connection.interest & READ and self._has_more(connection)
-            ]
-
-    def _has_more(self, connection: Connection) -> bool:
-        """Tell whether there is something to be read that no poller shows."""
-        try:
-            return connection.transport.pending()
-        except BaseException as error:  # noqa: BLE001 - this thread is there for all connections
-            self._fail(connection, error)
-            return False
-
     def _take_in(self, connections: Sequence[Connection], results: Sequence[Received]) -> None:
         """Parse what was read, answer the control messages, and put the others into the inboxes, for the workers."""
         ready = self._ready
         for connection, data in zip(connections, results, strict=True):
-            if data is None:
-                continue
             try:
-                if not data or isinstance(data, OSError):
-                    if data:
-                        logger.debug("Could not read from %s: %s", connection, data)
-                    self._lose(connection)
-                    continue
-                if isinstance(data, BaseException):
-                    self._fail(connection, data)
-                    continue
-                connection.bytes_received += len(data)
-                if connection.phase >= Phase.ENDED:
-                    continue  # what comes behind a Close or an error is read only to be thrown away
-                stream = connection.stream
-                messages = stream.receive(data)
-                if len(messages) == 1 and messages[0].opcode == OPCODE_TEXT:  # the most usual batch: no sorting
-                    size = len(messages[0].data)
-                    connection.texts_received += 1
-                    connection.text_bytes_received += size
-                else:
-                    messages, size = self._sort(connection, messages)
-                if messages:
-                    connection.active_at = self._read_at
-                    limit = connection.limits.max_messages_per_second
-                    if limit is None or not self._too_fast(connection, len(messages)):
-                        if connection.deliver(messages, size):
+                if data is not None:
+                    if not data or isinstance(data, BaseException):
+                        self._end_of_bytes(connection, data)
+                        continue
+                    connection.bytes_received += len(data)
+                    # What comes behind a Close or an error is read only to be thrown away.
+                    message = connection.stream.take_message(data) if connection.phase < Phase.ENDED else None
+                    if message is None or connection.limits.max_messages_per_second is not None:
+                        self._decode(connection, data)
+                    else:  # the most usual batch, without the sorting
+                        size = len(message.data)
+                        if message.opcode == OPCODE_TEXT:
+                            connection.texts_received += 1
+                            connection.text_bytes_received += size
+                        else:
+                            connection.binaries_received += 1
+                            connection.binary_bytes_received += size
+                        connection.active_at = self._read_at
+                        if connection.deliver([message], size):
                             ready.append(connection)
                         if connection.starved:
                             self.count_limit("inbox")
                             self._watch(connection)
-                if stream.ended:
-                    self._end_of_stream(connection)
+                if self._has_tls and connection.transport.secure:
+                    self._watch(connection)  # there may be more that no poller shows, or TLS has to write first
             except BaseException as error:  # noqa: BLE001 - this thread is there for all connections
                 self._fail(connection, error)
+
+    def _end_of_bytes(self, connection: Connection, error: bytes | BaseException) -> None:
+        """The socket is at its end, or can't be read."""
+        if error and not isinstance(error, OSError):
+            assert isinstance(error, BaseException)
+            self._fail(connection, error)
+            return
+        if error:
+            logger.debug("Could not read from %s: %s", connection, error)
+        self._lose(connection)
+
+    def _decode(self, connection: Connection, data: bytes = b"") -> None:
+        """Take in as much as is one cycle's share, and as limits allow, of what has come of a connection.
+
+        :param data: that was just read; or nothing, to go on with what was left.
+        """
+        if connection.phase >= Phase.ENDED:
+            return
+        stream, rate = connection.stream, connection.limits.max_messages_per_second
+        frames = TURN_FRAMES if rate is None else min(TURN_FRAMES, self._frames_left(connection, rate))
+        begun = stream.frames_received
+        most, room = connection.inbox_room
+        messages, size = self._sort(connection, stream.receive_some(data, frames, most, min(room, TURN_SIZE)))
+        if messages:
+            connection.active_at = self._read_at
+            if connection.deliver(messages, size):
+                self._ready.append(connection)
+        if stream.ended:
+            self._end_of_stream(connection)
+            return
+        if rate is not None:
+            connection.rate_count += stream.frames_received - begun
+            if connection.rate_count >= rate and stream.held_back:
+                self.count_limit("max_messages_per_second")
+                connection.give_up(CloseControlMessage(CloseCode.POLICY_VIOLATION, "Too many messages a second"))
+                self._end_reading(connection)
+                return
+        if stream.unfinished:
+            connection.count_unfinished()
+        if stream.unfinished or connection.message_deadline is not None:
+            self._watch_message(connection)
+        if connection.starved:
+            self.count_limit("inbox")
+        if stream.more or connection.starved or connection.outbox_full:
+            self._watch(connection)
+
+    def _frames_left(self, connection: Connection, rate: int) -> int:
+        """Return how many frames a connection may still send, by seconds of the clock."""
+        window = int(self._clock())
+        if connection.rate_window != window:
+            connection.rate_window = window
+            connection.rate_count = 0
+        return max(0, rate - connection.rate_count)
 
     def _sort(self, connection: Connection, messages: list[Message]) -> tuple[list[Message], int]:
         """Count messages and answer those that are the manager's business; return the others, and the bytes of payload
@@ -359,20 +402,6 @@ class Loop(Lifecycle):
                 self._set_timer(connection, connection.ping_sent_at + (self._ping_interval(connection) or 0.0))
         elif type(connection.websocket).ponged is not WebSocket.ponged:
             items.append(pong)
-
-    def _too_fast(self, connection: Connection, count: int) -> bool:
-        """Apply ``max_messages_per_second``, by seconds of the clock."""
-        window = int(self._clock())
-        if connection.rate_window != window:
-            connection.rate_window = window
-            connection.rate_count = 0
-        connection.rate_count += count
-        if connection.rate_count <= (connection.limits.max_messages_per_second or 0):
-            return False
-        self.count_limit("max_messages_per_second")
-        connection.give_up(CloseControlMessage(CloseCode.POLICY_VIOLATION, "Too many messages a second"))
-        self._end_reading(connection)
-        return True
 
     # --- stopping -----------------------------------------------------------------------------------------------------
 

@@ -450,11 +450,14 @@ class Outbox(Named):
             self._manager.attend(self)
         return accepted
 
-    def offer_control(self, frame: bytes) -> None:
-        """Put a Ping or a Pong of the manager's own into the outbox, however full that is."""
+    def offer_control(self, frame: bytes) -> bool:
+        """Put a Ping or a Pong of the manager's own into the outbox, however full that is; tell whether the manager is
+        to look at the connection because of it.
+        """
         with self._lock:
             if self._sending == SENDING or self._may_finish_fragments():
-                self._append(frame, False, True)
+                return self._append(frame, False, True)
+        return False
 
     def close(self, message: CloseControlMessage) -> None:
         """Send a Close after all that was sent before, if none was sent yet. Never waits."""

@@ -43,6 +43,7 @@ LIMITS: Final = (
     "max_message_size",
     "max_fragments",
     "max_messages_per_second",
+    "message_timeout",
     "inbox",
     "outbox",
     "send_timeout",
@@ -179,7 +180,7 @@ class InboxTotals:
     """What waits for handlers now.
 
     :ivar messages: in all inboxes.
-    :ivar bytes: their payloads.
+    :ivar bytes: their payloads, and what has come of messages that have not ended.
     :ivar largest_messages: in one inbox, the most.
     :ivar largest_bytes: likewise.
     """
@@ -286,7 +287,7 @@ class ConnectionSnapshot:
     :ivar bytes_received: as they came from the socket.
     :ivar bytes_sent: as the socket took them.
     :ivar inbox_messages: how many wait for the handler.
-    :ivar inbox_bytes: their payloads.
+    :ivar inbox_bytes: their payloads, and what has come of a message that has not ended.
     :ivar outbox_bytes: that wait to be written.
     :ivar round_trip: of the last Ping, in seconds; None before the first Pong.
     """
@@ -349,12 +350,13 @@ def take_snapshot(manager: WebSocketManager) -> Snapshot:
     for part in _slices(manager, connections):
         for connection in part:
             traffic.add(connection)
-            inbox, size = connection._inbox, connection._outbox_size
+            inbox, inbox_size, size = connection._inbox, connection.inbox_size, connection._outbox_size
             if inbox is not None:
                 inbox_messages += len(inbox)
-                inbox_bytes += connection._inbox_size
                 largest_messages = max(largest_messages, len(inbox))
-                largest_inbox = max(largest_inbox, connection._inbox_size)
+            if inbox_size:
+                inbox_bytes += inbox_size
+                largest_inbox = max(largest_inbox, inbox_size)
             if size:
                 outbox_bytes += size
                 largest_outbox = max(largest_outbox, size)
@@ -507,7 +509,7 @@ def _one(connection: Connection, now: float) -> ConnectionSnapshot:
         bytes_received=connection.bytes_received,
         bytes_sent=connection.bytes_sent,
         inbox_messages=0 if inbox is None else len(inbox),
-        inbox_bytes=connection._inbox_size,
+        inbox_bytes=connection.inbox_size,
         outbox_bytes=connection.outbox_size,
         round_trip=connection.round_trip,
     )

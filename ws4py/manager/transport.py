@@ -17,6 +17,9 @@ __all__ = ["PlainTransport", "TLSTransport", "Transport", "make_transport"]
 TLS_CHUNK: Final = 16384
 """The most bytes in a TLS record."""
 
+RECORDS: Final = 8
+"""How many records of TLS are read at most at a time: a peer may put a byte into each."""
+
 
 class Transport(Protocol):
     """A socket as the manager sees it. None of the methods blocks."""
@@ -24,6 +27,8 @@ class Transport(Protocol):
     secure: bool
     blocked: bool
     """Whether the last ``send`` left something to the kernel's pleasure: go on when the socket can be written."""
+    wants_write: bool
+    """Whether the last ``receive`` can go on only when the socket can be written: TLS has something to answer."""
 
     @property
     def closed(self) -> bool:
@@ -62,6 +67,7 @@ class PlainTransport:
     __slots__ = ("_sock", "blocked", "receive")
 
     secure = False
+    wants_write = False
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -108,7 +114,7 @@ class TLSTransport:
     :param sock: connected, its handshake done.
     """
 
-    __slots__ = ("_chunk", "_end", "_eof", "_errors", "_sock", "_wants", "blocked")
+    __slots__ = ("_chunk", "_end", "_eof", "_errors", "_sock", "_wants", "_wants_write", "blocked", "wants_write")
 
     secure = True
 
@@ -116,18 +122,25 @@ class TLSTransport:
         # cheroot wraps pyOpenSSL's object in one that takes a lock and waits: the one inside does neither.
         self._sock = getattr(sock, "_ssl_conn", sock)
         self.blocked = False
+        self.wants_write = False
         self._chunk: bytes | None = None  # what OpenSSL wants to be given again, to the letter
         self._end: OSError | bytes | None = None  # how reading has ended, while the bytes before that are handed over
-        self._wants, self._eof, self._errors = _exceptions_of(sock)
+        self._wants, self._wants_write, self._eof, self._errors = _exceptions_of(sock)
 
     def receive(self, size: int) -> bytes:
-        """See :meth:`Transport.receive`. Reads records until there are no more, or ``size`` is reached."""
+        """See :meth:`Transport.receive`. Reads records until there are no more, there were some, or ``size`` is
+        reached.
+        """
         parts: list[bytes] = []
         room = size
-        while room > 0 and self._end is None:
+        self.wants_write = False
+        for _ in range(RECORDS):
+            if room <= 0 or self._end is not None:
+                break
             try:
                 part = self._sock.recv(min(room, TLS_CHUNK))
-            except self._wants:
+            except self._wants as error:
+                self.wants_write = isinstance(error, self._wants_write)
                 break
             except self._eof:
                 part = b""
@@ -227,15 +240,23 @@ def _shutdown(sock: socket.socket, how: int) -> None:
 _Classes = tuple[type[Exception], ...]
 
 
-def _exceptions_of(sock: Any) -> tuple[_Classes, _Classes, _Classes]:
-    """Return what a TLS socket raises: if it has to wait, at the end of the stream, and if it or its TLS is broken."""
+def _exceptions_of(sock: Any) -> tuple[_Classes, _Classes, _Classes, _Classes]:
+    """Return what a TLS socket raises: if it has to wait, if that is until it can be written, at the end of the stream,
+    and if it or its TLS is broken.
+    """
     waits = (BlockingIOError, InterruptedError)
     broken = (OSError, ValueError, TypeError)
     if isinstance(sock, ssl.SSLSocket) or hasattr(sock, "_sslobj"):  # the latter is gevent's
-        return (ssl.SSLWantReadError, ssl.SSLWantWriteError, *waits), (ssl.SSLEOFError,), broken
+        write = ssl.SSLWantWriteError
+        return (ssl.SSLWantReadError, write, *waits), (write,), (ssl.SSLEOFError,), broken
     from OpenSSL import SSL
 
-    return (SSL.WantReadError, SSL.WantWriteError, *waits), (SSL.ZeroReturnError,), (SSL.Error, *broken)
+    return (
+        (SSL.WantReadError, SSL.WantWriteError, *waits),
+        (SSL.WantWriteError,),
+        (SSL.ZeroReturnError,),
+        (SSL.Error, *broken),
+    )
 
 
 def is_secure(sock: Any) -> bool:

@@ -208,7 +208,7 @@ class GreenletManager(WebSocketManager):
                 gevent.spawn(self._end)
             self._set_alarm()
             self._sleeping = True
-            if self._dirty or self._dropped or self._removed or self._ready or self._writable:
+            if self._dirty or self._dropped or self._removed or self._ready or self._writable or self._unread:
                 self._wake()
         except Exception:
             logger.critical("The manager failed; its connections are dropped", exc_info=True)
@@ -219,7 +219,7 @@ class GreenletManager(WebSocketManager):
     def _work(self) -> None:
         self._do_what_is_due()
         events = self.poller.poll()
-        if events:
+        if events or self._unread:
             self._read(events)
             self._schedule_ready()
         self._write()
@@ -237,6 +237,8 @@ class GreenletManager(WebSocketManager):
             return
         if connection.outbox_size:
             self._send([connection])
+            if self._unread:
+                self._wake()
 
     def _schedule_ready(self) -> None:
         """Let the greenlets of the connections that have something to do go on."""

@@ -535,7 +535,7 @@ def _metrics_of(stats: Snapshot) -> Iterator[Any]:
         ),
     )
     yield gauge("inbox_messages", "Messages that wait for a handler.", stats.inbox.messages)
-    yield gauge("inbox_bytes", "Their payload.", stats.inbox.bytes)
+    yield gauge("inbox_bytes", "Their payload, and what has come of messages that have not ended.", stats.inbox.bytes)
     yield gauge("inbox_messages_largest", "Messages in the fullest inbox.", stats.inbox.largest_messages)
     yield gauge("inbox_bytes_largest", "Payload in the largest inbox.", stats.inbox.largest_bytes)
     yield gauge("outbox_bytes", "Bytes that wait to be written.", stats.outbox.bytes)

@@ -21,7 +21,8 @@ const STATUSES = {
 };
 const LIMITS = {
   max_message_size: "closed: message too big", max_fragments: "closed: too many fragments",
-  max_messages_per_second: "closed: too many messages", inbox: "stopped reading: inbox full",
+  max_messages_per_second: "closed: too many messages", message_timeout: "closed: message not finished",
+  inbox: "stopped reading: inbox full",
   outbox: "made a sender wait: outbox full", send_timeout: "closed: slow consumer",
   overflow_close: "closed for a broadcast", overflow_drop: "dropped a broadcast",
   overflow_latest: "kept the latest broadcast", max_connections: "refused: too many connections",
