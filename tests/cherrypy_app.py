@@ -38,6 +38,7 @@ OPTIONS: dict[str, Any] = {
     "key": None,
     "statistics": False,
     "threads": 10,
+    "queue": 128,
     "shutdown_timeout": 5,
     "plugin": {},
     "with_plugin": True,
@@ -126,6 +127,14 @@ class Raiser(Recorder):
 
     def received_message(self, message: Message) -> None:
         raise ArithmeticError("a handler's own fault")
+
+
+class Request(WebSocket):
+    """Tells what it has of its request: the sizes of texts, by their names."""
+
+    def received_message(self, message: Message) -> None:
+        assert self.environ is not None
+        self.send(json.dumps({name: len(text) for name, text in self.environ.items() if isinstance(text, str)}))
 
 
 class Forker(Recorder):
@@ -224,6 +233,7 @@ class Root:
     limited = rated = fragmented = protocols = extensions = version = heartbeat = origins = any_origin = echo
     another = guarded = basic = dressed = late_error = late_refusal = echo
     compressed = dense = narrow = echo
+    hosts = proxied = request = no_environ = little_environ = echo
 
     @cherrypy.expose
     @cherrypy.tools.websocket(handler_cls=Recorder)
@@ -401,6 +411,11 @@ CONFIG: dict[str, dict[str, Any]] = {
     "/heartbeat": tool(heartbeat_freq=0.1),
     "/origins": tool(origins=["https://page.example"]),
     "/any_origin": tool(origins="*"),
+    "/hosts": tool(hosts=["127.0.0.1"]),
+    "/proxied": {"tools.proxy.on": True, "tools.proxy.base": "https://page.example", **tool()},
+    "/request": tool(Request),
+    "/no_environ": tool(Request, keep_environ=False),
+    "/little_environ": tool(Request, keep_environ=["HTTP_HOST", "QUERY_STRING"]),
     "/another": tool(name="another_name"),
     "/guarded": tool(name="guard"),
     "/basic": {
@@ -464,7 +479,7 @@ def configure() -> None:
             "server.thread_pool": OPTIONS["threads"],
             "server.shutdown_timeout": OPTIONS["shutdown_timeout"],
             "server.statistics": OPTIONS["statistics"],
-            "server.socket_queue_size": 128,
+            **({"server.socket_queue_size": OPTIONS["queue"]} if OPTIONS["queue"] else {}),
             "engine.autoreload.on": False,
             "log.screen": True,
             "log.access_file": "",

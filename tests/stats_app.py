@@ -1,8 +1,8 @@
 """Servers with the statistics mounted, for the tests: ``python -m tests.stats_app HOST PORT [OPTIONS]``.
 
 Under ``/stats`` they are open, under ``/protected`` they ask for a password, ``/private`` tells nothing of single
-connections, ``/few`` feeds two dashboards at most; ``/ws`` echoes, and so does CherryPy's ``/proxied``, as behind a
-proxy. The options, as JSON, are those of the manager.
+connections, ``/few`` feeds two dashboards at most, ``/local`` is served by the names of this machine only; ``/ws``
+echoes, and so does CherryPy's ``/proxied``, as behind a proxy. The options, as JSON, are those of the manager.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def applications(manager: WebSocketManager | None) -> dict[str, StatsApplication
         "/forbidden": StatsApplication(manager, authorize=lambda environ: False),
         "/private": StatsApplication(manager, connections=False),
         "/few": StatsApplication(manager, interval=INTERVAL, max_viewers=2),
+        "/local": StatsApplication(manager, hosts=["127.0.0.1", "localhost"]),
     }
 
 
@@ -89,6 +90,7 @@ def serve_cherrypy(host: str, port: int, options: dict[str, Any]) -> None:
         root.forbidden = StatsHandler(plugin.manager, authorize=lambda environ: False)
         root.private = StatsHandler(plugin.manager, connections=False)
         root.few = StatsHandler(plugin.manager, interval=INTERVAL, max_viewers=2)
+        root.local = StatsHandler(plugin.manager, hosts=["127.0.0.1", "localhost"])
     if host == "native":
         cherrypy.server.httpserver = CPHTTPServer(cherrypy.server)
     websocket = {"tools.websocket.on": True, "tools.websocket.handler_cls": EchoWebSocket}

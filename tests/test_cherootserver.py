@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -155,6 +156,29 @@ def test_the_manager_lives_with_the_server(prepared: bool) -> None:
     thread.join(PATIENCE)
     assert not manager.is_alive()
     server.stop()
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_many_clients_may_come_at_once(prepared: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """They wait until the server accepts them, which this one never does."""
+    caplog.set_level("INFO", "ws4py")
+    server = wsgi.Server(("127.0.0.1", free_port()), page)
+    if prepared:
+        server.prepare()
+    attach(server)
+    if not prepared:
+        server.prepare()
+    with contextlib.ExitStack() as clients:
+        clients.callback(server.stop)
+        for _ in range(200):
+            clients.enter_context(socket.create_connection(server.bind_addr, timeout=5))
+    assert "connections may wait" in caplog.text
+
+
+def test_a_listen_queue_of_ones_own() -> None:
+    server = wsgi.Server(("127.0.0.1", 0), page, request_queue_size=7)
+    attach(server)
+    assert server.request_queue_size == 7
 
 
 def test_a_manager_of_ones_own() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,25 @@ def expect_goodbye(peers: list[Peer]) -> None:
 
 
 # --- the engine -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["wsgi", "native"])
+@pytest.mark.parametrize("priority", [None, 80])
+def test_many_clients_may_come_at_once(kind: str, priority: int | None) -> None:
+    """They wait until the server accepts them, which it does not while it is stopped."""
+    with Server({"server": kind, "queue": None, "priority": priority}) as server, contextlib.ExitStack() as clients:
+        server.wait_for_line("connections may wait for the HTTP server")
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            for _ in range(200):
+                clients.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=5))
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+
+
+def test_a_listen_queue_of_ones_own() -> None:
+    with Server({"queue": 7}) as server:
+        assert "connections may wait" not in server.log()
 
 
 @pytest.mark.parametrize("kind", ["wsgi", "native"])

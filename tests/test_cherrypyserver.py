@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import random
 import socket
 from collections.abc import Iterator
@@ -438,6 +439,49 @@ def test_the_size_of_messages_is_limited_by_page(server: Server, tag: str) -> No
     with server.open("/echo") as peer:
         peer.echo(b"x" * 1001)
         peer.finish()
+
+
+def test_hosts(server: Server) -> None:
+    with server.connect() as peer:
+        rebound = f"rebound.example:{server.port}"
+        check_refusal(peer.upgrade("/hosts", Host=rebound, Origin=f"http://{rebound}"), 403)
+        check_refusal(peer.upgrade("/hosts", Host=rebound), 403)
+        assert peer.upgrade("/hosts", Origin=f"http://{server.host}").status == 101
+        peer.finish()
+
+
+def test_the_scheme_that_a_proxy_tells(server: Server) -> None:
+    for path, scheme, forwarded, status in (
+        ("/echo", "http", None, 101),
+        ("/echo", "https", None, 101),
+        ("/echo", "http", "https", 403),
+        ("/echo", "https", "https", 101),
+        ("/proxied", "http", None, 403),
+        ("/proxied", "https", None, 101),
+    ):
+        with server.connect() as peer:
+            response = peer.upgrade(path, Origin=f"{scheme}://{server.host}", X_Forwarded_Proto=forwarded)
+            assert response.status == status
+            if status == 101:
+                peer.finish()
+
+
+def test_what_is_kept_of_a_request(server: Server) -> None:
+    """All of it, but the longest texts of one that has too much."""
+
+    def kept(path: str) -> dict[str, int]:
+        with server.open(path, Cookie="c" * 4000, X_Filler="x" * 60_000, X_Other="y" * 30_000, X_Short="z") as peer:
+            peer.send("what")
+            sizes: dict[str, int] = json.loads(peer.message())
+            peer.finish()
+        return sizes
+
+    sizes = kept("/request?a=b")
+    assert (sizes["HTTP_COOKIE"], sizes["HTTP_X_SHORT"], sizes["QUERY_STRING"]) == (4000, 1, 3)
+    assert {"HTTP_HOST", "PATH_INFO", "REMOTE_ADDR"} <= set(sizes)
+    assert not {"HTTP_X_FILLER", "HTTP_X_OTHER"} & set(sizes)
+    assert kept("/no_environ?a=b") == {}
+    assert kept("/little_environ?a=b") == {"HTTP_HOST": len(server.host), "QUERY_STRING": 3}
 
 
 def test_fragments_are_limited_by_page(server: Server) -> None:

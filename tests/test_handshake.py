@@ -434,6 +434,74 @@ def test_the_origin_has_another_name_in_version_8() -> None:
     assert negotiate("GET", {**old, "Sec-WebSocket-Origin": "http://server.example.com"})
 
 
+@pytest.mark.parametrize(
+    ("origin", "scheme", "forwarded", "allowed"),
+    [
+        ("http://example.com", "https", None, False),
+        ("http://example.com", "http", "https", False),
+        ("http://example.com", "http", "HTTPS, http", False),
+        ("http://example.com", "http", "wss", False),
+        ("http://example.com", "http", None, True),
+        ("http://example.com", "http", "http", True),
+        ("http://example.com", None, None, True),
+        ("http://example.com", "https", "http", True),  # the proxy talks to this server over TLS, the browser does not
+        ("https://example.com", "https", None, True),
+        ("https://example.com", "http", None, True),  # a proxy that ends TLS, and does not say so
+        ("https://example.com", "http", "http", True),  # two proxies, the inner one of which knows of no TLS
+        ("https://example.com", "http", "https", True),
+        ("https://example.com", None, None, True),
+    ],
+)
+def test_a_page_without_tls_is_none_of_a_host_with_tls(
+    origin: str, scheme: str | None, forwarded: str | None, allowed: bool
+) -> None:
+    headers = request(Origin=origin, Host="example.com", X_Forwarded_Proto=forwarded)
+    if allowed:
+        assert negotiate("GET", headers, scheme=scheme)
+    else:
+        with pytest.raises(HandshakeError) as caught:
+            negotiate("GET", headers, scheme=scheme)
+        assert caught.value.status == 403
+    assert negotiate("GET", headers, scheme=scheme, origins=[origin]), "whoever names an origin means it"
+
+
+@pytest.mark.parametrize(
+    "host", ["example.org", "EXAMPLE.org", "example.org:80", "example.org:9000", "[::1]:9000", "127.0.0.1:443"]
+)
+@pytest.mark.parametrize(
+    "hosts",
+    [["example.org", "[::1]", "127.0.0.1"], ("Example.ORG:9000", "example.org:80", "[::1]:9000", "127.0.0.1"), "*"],
+)
+def test_hosts_that_are_named_may_be_asked(host: str, hosts: Sequence[str]) -> None:
+    assert negotiate("GET", request(Host=host), hosts=hosts)
+    assert negotiate("GET", request(Host=host, Origin=f"https://{host}"), hosts=hosts)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "rebound.evil:9000",
+        "sub.example.org",
+        "example.org.evil",
+        "example.org:8443",
+        "user@example.org:9000",
+        "example.org:9000, rebound.evil",
+        "example.org:9000/",
+        "example.org:",
+        "example.org:9000:9000",
+        "[::1]",
+        "*",
+        *BAD_TEXT,
+        None,
+    ],
+)
+@pytest.mark.parametrize("hosts", [["example.org:9000", "localhost"], "example.org:9000", []])
+def test_hosts_that_are_not_named_may_not_be_asked(host: str | None, hosts: Sequence[str]) -> None:
+    """The page of another name is refused, though to the browser it is a page of the host that it asks."""
+    assert refusal(request(Host=host), hosts=hosts).status == 403
+    assert refusal(request(Host=host, Origin=f"http://{host}"), hosts=hosts, origins="*").status == 403
+
+
 # --- the client asks ------------------------------------------------------------------------------------------------
 
 

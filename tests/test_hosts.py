@@ -100,6 +100,21 @@ def test_bad_handshake(server: Hosted, status: int, changes: dict[str, str | Non
     assert answer(server.connect(), changes)[0] == status
 
 
+def test_pages_with_and_without_tls(server: Hosted) -> None:
+    """A page without TLS is not of a server with TLS; a server without may be behind a proxy that ends it."""
+    for scheme, forwarded, status in (
+        ("https", None, 101),
+        ("http", None, 403 if server.tls else 101),
+        ("https", "https", 101),
+        ("http", "https", 403),
+    ):
+        with server.connect() as peer:
+            response = peer.upgrade("/", Origin=f"{scheme}://{server.host}", X_Forwarded_Proto=forwarded)
+            assert response.status == status
+            if status == 101:
+                peer.finish()
+
+
 def test_wrong_method(server: Hosted) -> None:
     with server.connect() as peer:
         peer.sock.sendall(peer.handshake("/", method="POST", Content_Length="0"))

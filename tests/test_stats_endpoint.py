@@ -246,6 +246,21 @@ def test_who_may_see_it(server: StatsServer) -> None:
         assert peer.upgrade("/stats/feed", Origin="http://evil.example").status == 403
 
 
+def test_by_which_names_they_may_be_asked(server: StatsServer) -> None:
+    """A page whose name has come to mean this machine asks by that name."""
+    rebound = f"rebound.example:{server.port}"
+    for path in ("/", "/stats.json", "/connections.json", "/metrics", "/dashboard.json", "/dashboard.js"):
+        for host, status in ((rebound, 403), (f"localhost:{server.port}", 200)):
+            with server.connect() as peer:
+                assert peer.get(f"/local{path}", Host=host).status == status
+    with server.connect() as peer:
+        assert peer.upgrade("/local/feed", Host=rebound, Origin=f"http://{rebound}").status == 403
+    with server.connect() as peer:
+        assert peer.upgrade("/local/feed", Origin=f"http://{server.host}").status == 101
+        assert json.loads(peer.message())["stats"]
+        leave(peer)
+
+
 def test_a_server_may_keep_its_clients_addresses_to_itself(server: StatsServer) -> None:
     assert server.get("/private/connections.json").status == 404
     assert set(server.ask("/private/dashboard.json")) == {"stats", "interval"}

@@ -11,6 +11,7 @@ from wsgiref.simple_server import make_server
 import pytest
 
 from tests.serving import PATIENCE, Peer
+from ws4py.manager import WebSocketManager
 from ws4py.server.wsgirefserver import WebSocketWSGIRequestHandler, WSGIServer
 from ws4py.server.wsgiutils import WebSocketWSGIApplication
 from ws4py.websocket import EchoWebSocket
@@ -95,3 +96,11 @@ def test_the_manager_is_made_when_it_is_needed() -> None:
             peer.echo("here")
             peer.finish()
         thread.join(PATIENCE)
+
+
+def test_a_manager_of_ones_own() -> None:
+    manager = WebSocketManager(max_connections=1)
+    with make_server("127.0.0.1", 0, application, server_class=WSGIServer, handler_class=QuietHandler) as server:
+        server.initialize_websockets_manager(manager)
+        assert server.manager is manager
+        assert manager.running

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.serving import PATIENCE
 from ws4py.exc import HandshakeError
 from ws4py.manager import Limits, WebSocketManager
 from ws4py.server.middleware import WebSocketMiddleware
@@ -113,6 +115,11 @@ def test_origins(environ: dict[str, Any]) -> None:
     assert Answer(WebSocketWSGIApplication(origins="*"), environ).status == 101
 
 
+def test_hosts(environ: dict[str, Any]) -> None:
+    assert Answer(WebSocketWSGIApplication(answer=True, hosts=["example.com"]), environ).status == 403
+    assert Answer(WebSocketWSGIApplication(hosts=("example.com", "example.org")), environ).status == 101
+
+
 def test_without_a_socket(environ: dict[str, Any]) -> None:
     del environ["ws4py.socket"]
     answer = Answer(WebSocketWSGIApplication(answer=True), environ)
@@ -170,6 +177,108 @@ def test_refusal_where_the_server_insists_on_its_headers(environ: dict[str, Any]
 
     body = refuse(HandshakeError("no", 426, [("Upgrade", "websocket"), ("Connection", "Upgrade")]), start_response)
     assert (said, list(body)) == ([("426 Upgrade Required", True)], [b"no\n"])
+
+
+# --- what is kept of the request --------------------------------------------------------------------------------------
+
+
+def kept(environ: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """Return what the websocket of an accepted handshake keeps."""
+    ours = environ["ws4py.socket"]
+    assert Answer(WebSocketWSGIApplication(**options), environ).status == 101
+    environ["ws4py.socket"] = ours
+    result = environ["ws4py.websocket"].environ
+    assert isinstance(result, dict)
+    return result
+
+
+def texts_of(environ: dict[str, Any]) -> int:
+    return sum(len(name) + len(value) for name, value in environ.items() if isinstance(value, str))
+
+
+def test_a_usual_environ_is_kept_whole(environ: dict[str, Any]) -> None:
+    environ |= {"HTTP_COOKIE": "c" * 4096, "HTTP_AUTHORIZATION": "a" * 4096, "QUERY_STRING": "q" * 1024}
+    environ |= {"app.session": {"user": "ada"}, "app.name": "mine"}
+    before = {name: value for name, value in environ.items() if name not in ("wsgi.input", "ws4py.socket")}
+    environ_kept = kept(environ)
+    assert environ_kept == before
+
+
+def test_the_longest_texts_are_left_out(environ: dict[str, Any]) -> None:
+    session = environ["app.session"] = {"user": "ada"}
+    usual = {name: value for name, value in environ.items() if name not in ("wsgi.input", "ws4py.socket")}
+    environ |= {"HTTP_X_FILLER": "x" * 480_000, "HTTP_X_OTHER": "y" * 20_000, "HTTP_X_SHORT": "short"}
+    assert kept(environ) == {**usual, "HTTP_X_SHORT": "short"}
+    assert environ["ws4py.websocket"].environ["app.session"] is session
+
+
+def test_many_short_texts_are_bounded(environ: dict[str, Any]) -> None:
+    environ |= {f"HTTP_X_{number}": "x" for number in range(10_000)}
+    result = kept(environ)
+    assert texts_of(result) < 16384
+    assert len(result) < 500
+    assert result["PATH_INFO"] == "/ws"
+
+
+@pytest.mark.parametrize(
+    ("keep", "names"),
+    [
+        (False, set()),
+        ((), set()),
+        ("HTTP_HOST", {"HTTP_HOST"}),
+        (["PATH_INFO", "HTTP_X_MISSING", "ws4py.socket"], {"PATH_INFO"}),
+        ({"app.session", "PATH_INFO"}, {"app.session", "PATH_INFO"}),
+    ],
+)
+def test_what_is_kept_can_be_chosen(environ: dict[str, Any], keep: Any, names: set[str]) -> None:
+    environ["app.session"] = {"user": "ada"}
+    assert set(kept(environ, keep_environ=keep)) == names
+    Answer(WebSocketMiddleware(Pages(), {"/ws": EchoWebSocket}, keep_environ=keep), environ)
+    assert set(environ["ws4py.websocket"].environ) == names
+
+
+def test_nothing_of_a_client_outlives_its_websocket(environ: dict[str, Any]) -> None:
+    """But short values of a few headers that are alike for many: those are one object for all who have them."""
+    first = {name: value for name, value in environ.items() if name != "ws4py.websocket"}
+    names = ("HTTP_COOKIE", "HTTP_AUTHORIZATION", "HTTP_X_TOKEN", "QUERY_STRING", "REQUEST_URI", "HTTP_USER_AGENT")
+    for name in names:
+        first[name] = f"a value of {name}"
+    first["HTTP_ACCEPT_LANGUAGE"] = "".join(["en", ", en" * 1000])
+    second = {**first, **{name: "".join(list(value)) for name, value in first.items() if isinstance(value, str)}}
+    own = {name: value for name, value in first.items() if name not in ("ws4py.socket", "HTTP_USER_AGENT")}
+    before = {name: sys.getrefcount(value) for name, value in own.items() if name in (*names, "HTTP_ACCEPT_LANGUAGE")}
+    one, other = kept(first), kept(second)
+    assert one["HTTP_USER_AGENT"] is other["HTTP_USER_AGENT"]
+    assert all(one[name] is not other[name] for name in before)
+    del first["ws4py.websocket"], one
+    assert {name: sys.getrefcount(value) for name, value in own.items() if name in before} == before
+
+
+# --- raw sockets ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["x\r\nSet-Cookie: session=attackers", "x\ny: z", "x\0", "\u2603"])
+def test_a_header_can_not_break_out_of_its_line(environ: dict[str, Any], value: str) -> None:
+    """The server that gives a raw socket away does not see the head of the response."""
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Set-Cookie", value)])
+        return []
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        del environ["ws4py.socket"]
+        environ["gunicorn.socket"] = ours
+        manager = WebSocketManager()
+        manager.start()
+        try:
+            with pytest.raises(HandshakeError, match=r"Set-Cookie|Latin-1"):
+                Answer(WebSocketMiddleware(application, {"/ws": EchoWebSocket}, manager), environ)
+        finally:
+            manager.stop()
+            manager.join(PATIENCE)
+        ours.close()
+        assert theirs.recv(1000) == b""
 
 
 # --- the middleware ---------------------------------------------------------------------------------------------------

@@ -28,7 +28,9 @@ __all__ = [
     "accept_key",
     "build_request",
     "check_response",
+    "format_head",
     "generate_key",
+    "is_allowed_host",
     "negotiate",
     "offer_extensions",
     "parse_response",
@@ -41,6 +43,7 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _STATUS_LINE: Final = re.compile(r"HTTP/1\.([0-9]) ([0-9]{3})(?: ([^\x00-\x08\x0a-\x1f\x7f]*))?")
 _NOT_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 _FORBIDDEN_IN_VALUES: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_HOST: Final = re.compile(r"(\[[^\[\]/?#@\\\s]+\]|[^\[\]/?#@\\\s:]+)(?::([0-9]+))?")
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,10 @@ def negotiate(
     protocols: Sequence[str] = (),
     extensions: Sequence[str | Extension] = (),
     origins: Iterable[str] | None = None,
+    hosts: Iterable[str] | None = None,
     versions: Sequence[int] = WS_VERSION,
     http_version: tuple[int, int] = (1, 1),
+    scheme: str | None = None,
 ) -> Acceptance:
     """Decide about a request to open a websocket (section 4.2).
 
@@ -118,10 +123,14 @@ def negotiate(
         is acceptable is granted; none after it, since a message can have the mark of one extension only.
     :param origins: which pages may connect: origins such as ``https://example.org``, ``"*"`` for all. None stands for
         the pages of this host. A request without Origin does not come from a page, and passes.
+    :param hosts: by which names this server may be asked: see :func:`is_allowed_host`. None stands for any name.
     :param versions: the protocol versions spoken.
     :param http_version: of the request.
-    :raises HandshakeError: with the status of the refusal: 400, 403 (origin), 405 (method), 426 (no upgrade asked for,
-        or to a version not spoken).
+    :param scheme: of the request, ``http`` or ``https``, as the server sees it. If it is https, an http page is not one
+        of this host. Nothing follows from http, since a proxy may have ended TLS. An X-Forwarded-Proto takes
+        precedence: a proxy sets it, and no page can.
+    :raises HandshakeError: with the status of the refusal: 400, 403 (host or origin), 405 (method), 426 (no upgrade
+        asked for, or to a version not spoken).
     """
     supported = ", ".join(str(version) for version in sorted(versions, reverse=True))
     if http_version < (1, 1):
@@ -146,7 +155,11 @@ def negotiate(
     _check_key(key)
     # The drafts up to the tenth, which are version 8, gave it the longer name.
     origin = headers.get("Origin") or headers.get("Sec-WebSocket-Origin")
-    _check_origin(origin, headers.get("Host") or "", origins)
+    host = headers.get("Host") or ""
+    if not is_allowed_host(host, hosts):
+        raise HandshakeError(f"Host {host} is not served here", 403)
+    forwarded = (headers.get("X-Forwarded-Proto") or "").partition(",")[0].strip()
+    _check_origin(origin, host, origins, secure=(forwarded or scheme or "").lower() in ("https", "wss"))
     answer = [
         ("Upgrade", "websocket"),
         ("Connection", "Upgrade"),
@@ -210,13 +223,39 @@ def _check_key(key: str) -> None:
         raise HandshakeError("WebSocket key's length is invalid")
 
 
-def _check_origin(origin: str | None, host: str, origins: Iterable[str] | None) -> None:
-    """Refuse a page that may not connect (section 10.2). Ports count: to a browser another port is another origin."""
+def is_allowed_host(host: str, hosts: Iterable[str] | None) -> bool:
+    """Tell whether a Host header names one of ``hosts``.
+
+    A page of an attacker whose name has come to mean this server's address (DNS rebinding) is a page of this host to
+    every other check, but its requests carry the attacker's name.
+
+    :param host: the header.
+    :param hosts: names such as ``example.org`` for any port, or ``example.org:8443``; ``"*"`` or None for all.
+    """
+    if hosts is None:
+        return True
+    wanted = [item.lower() for item in ([hosts] if isinstance(hosts, str) else hosts)]
+    if "*" in wanted:
+        return True
+    match = _HOST.fullmatch(host.strip().lower())
+    if match is None:
+        return False
+    name, port = match.groups()
+    return name in wanted or any(f"{name}:{number}" in wanted for number in ([port] if port else ["80", "443"]))
+
+
+def _check_origin(origin: str | None, host: str, origins: Iterable[str] | None, secure: bool) -> None:
+    """Refuse a page that may not connect (section 10.2). Ports count: to a browser another port is another origin.
+
+    :param secure: the browser has asked over TLS.
+    """
     if not origin:
         return
     if origins is None:
         page = _host_and_port(origin)
         allowed = page is not None and page == _host_and_port(f"{_scheme(origin)}://{host}")
+        if secure and _scheme(origin) != "https":
+            allowed = False
     else:
         wanted = [origins] if isinstance(origins, str) else list(origins)
         allowed = "*" in wanted or origin.rstrip("/").lower() in [item.rstrip("/").lower() for item in wanted]
@@ -252,7 +291,16 @@ def build_request(resource: str, headers: Iterable[tuple[str, str]]) -> bytes:
     """
     if not resource.startswith("/") or re.search(r"[\x00-\x20\x7f\ud800-\udfff]", resource):
         raise HandshakeError(f"{resource!r} is not a resource that can be asked for")
-    lines = [f"GET {_NOT_ASCII.sub(lambda match: quote(match[0]), resource)} HTTP/1.1"]
+    return format_head(f"GET {_NOT_ASCII.sub(lambda match: quote(match[0]), resource)} HTTP/1.1", headers)
+
+
+def format_head(first: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    """Return the head of a request or a response.
+
+    :param first: its first line.
+    :raises HandshakeError: if a name is no token, or a value would break out of its line or is not Latin-1.
+    """
+    lines = [first]
     for name, value in headers:
         if not _TOKEN.fullmatch(name) or _FORBIDDEN_IN_VALUES.search(value):
             raise HandshakeError(f"Header {name!r} can't be sent")

@@ -19,6 +19,7 @@ import logging
 from typing import Any
 
 from ws4py.manager import WebSocketManager
+from ws4py.server.listenqueue import raise_cheroots
 from ws4py.server.middleware import WebSocketMiddleware
 
 __all__ = ["WebSocketMiddleware", "attach"]
@@ -30,6 +31,8 @@ def attach(server: Any, manager: WebSocketManager | None = None, **options: Any)
     """Let a manager run the websockets of a server: it starts with the server, and stops with it.
 
     When the server stops, its websockets are closed with 1001, and waited for until the manager's ``drain_timeout``.
+    The server's ``request_queue_size`` becomes what the system allows, if it is cheroot's default, so that many clients
+    may come at once.
 
     :param server: a ``cheroot.wsgi.Server``, running or not.
     :param manager: a manager of one's own; by default one is made.
@@ -44,6 +47,9 @@ def attach(server: Any, manager: WebSocketManager | None = None, **options: Any)
         raise ValueError("This server has a manager already")
     if manager is None:
         manager = WebSocketManager(**options)
+    allowed = raise_cheroots(server)
+    if allowed is not None:
+        logger.info("%d connections may wait for the HTTP server (request_queue_size)", allowed)
     _Attachment(server, manager)
     return manager
 

@@ -24,23 +24,24 @@ threads are free again once the handshake is done.
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import cherrypy
 from cherrypy import Tool
-from cherrypy.process import plugins
+from cherrypy.process import plugins, servers
 
-from ws4py import WS_VERSION, handshake
+from ws4py import WS_VERSION
 from ws4py.exc import HandshakeError, ManagerError
 from ws4py.extensions import Extension
-from ws4py.extensions.permessage_deflate import with_compression
-from ws4py.manager import Limits, WebSocketManager
+from ws4py.manager import WebSocketManager
 from ws4py.messaging import Message
 from ws4py.server import takeover
 from ws4py.server.cpstats import WebSocketStatistics
-from ws4py.server.environ import client_address, kept_environ
+from ws4py.server.endpoint import Endpoint, Request
+from ws4py.server.listenqueue import raise_cherrypys
 from ws4py.websocket import WebSocket
 
 __all__ = ["WebSocketPlugin", "WebSocketTool"]
@@ -61,6 +62,35 @@ class Refusal(cherrypy.HTTPError, HandshakeError):  # type: ignore[misc]
         super().set_response()
         for name, value in self.headers:
             cherrypy.serving.response.headers[name] = value
+
+
+class _Server:
+    """CherryPy, as a handshake sees it."""
+
+    def __init__(self) -> None:
+        self._connection = takeover.current_connection()
+        self.socket = getattr(self._connection, "socket", None)
+
+    def admit(self, address: str | None) -> None:
+        """Ask the plugin whether one more websocket is welcome.
+
+        :raises HandshakeError: if it is not; with 500 if there is no plugin to run it, and with 501 if the HTTP server
+            is not cheroot.
+        """
+        if not cherrypy.engine.listeners.get("handle-websocket"):
+            raise HandshakeError(
+                "No WebSocketPlugin is running: WebSocketPlugin(cherrypy.engine).subscribe() before the engine starts",
+                500,
+            )
+        for refusal in cherrypy.engine.publish("websocket-admission", address):
+            if isinstance(refusal, HandshakeError):
+                raise refusal
+        if self._connection is None:
+            raise HandshakeError("This server can't hand its sockets over: serve CherryPy with cheroot", 501)
+
+    def refused(self, status: int) -> None:
+        """Have a handshake counted that was refused."""
+        cherrypy.engine.publish("websocket-refused", status)
 
 
 class WebSocketTool(Tool):  # type: ignore[misc]
@@ -88,6 +118,8 @@ class WebSocketTool(Tool):  # type: ignore[misc]
         heartbeat_freq: float | None = None,
         origins: str | Iterable[str] | None = None,
         compression: bool | Extension | None = None,
+        hosts: str | Iterable[str] | None = None,
+        keep_environ: bool | str | Collection[str] = True,
         **limits: Any,
     ) -> None:
         """Check the handshake, and make ``cherrypy.request.ws_handler``.
@@ -101,6 +133,10 @@ class WebSocketTool(Tool):  # type: ignore[misc]
         :param origins: the origins whose pages may connect, ``'*'`` for all; None for the pages of this host.
         :param compression: True, or a :class:`~ws4py.extensions.permessage_deflate.PerMessageDeflate` of one's own:
             compress messages for clients that offer it.
+        :param hosts: the names by which this server may be asked, as in the Host header, with or without a port; None
+            for any.
+        :param keep_environ: what a websocket keeps of the request's environ: True for all of it, up to 16 KiB of text;
+            False for nothing; or the names to keep.
         :param limits: of this endpoint's connections, by their names in :class:`ws4py.manager.Limits`.
         :raises cherrypy.HTTPError: that is a :class:`~ws4py.exc.HandshakeError` too, if the handshake is refused: 400,
             403, 405, 426, 429, 503; 501 if the HTTP server is not cheroot.
@@ -108,55 +144,34 @@ class WebSocketTool(Tool):  # type: ignore[misc]
         :raises ValueError: if a limit is out of range.
         """
         request = cherrypy.serving.request
-        Limits.check_endpoint(limits)
-        try:
-            acceptance = handshake.negotiate(
-                request.method,
-                request.headers,
-                protocols=protocols or (),
-                extensions=with_compression(extensions, compression),
-                origins=origins,
-                versions=version,
-                http_version=tuple(request.protocol),
-            )
-            connection = takeover.current_connection()
-            self._check_admission(client_address(request.remote.ip, getattr(connection, "socket", None)))
-            if connection is None:
-                raise HandshakeError("This server can't hand its sockets over: serve CherryPy with cheroot", 501)
-        except HandshakeError as error:
-            if error.status in (500, 501):
-                logger.error("A websocket was refused with %s: %s", error.status, error)
-            cherrypy.engine.publish("websocket-refused", error.status)
-            raise Refusal(error) from error
-        environ = kept_environ(_environ_of(request))
-        chosen = [acceptance.protocol] if acceptance.protocol is not None else None
-        handler = handler_cls(
-            connection.socket, chosen, list(acceptance.extensions), environ, heartbeat_freq=heartbeat_freq
+        endpoint = Endpoint(
+            protocols,
+            extensions,
+            functools.partial(handler_cls, heartbeat_freq=heartbeat_freq),
+            versions=version,
+            origins=origins,
+            hosts=hosts,
+            compression=compression,
+            keep_environ=keep_environ,
+            **limits,
         )
-        if not isinstance(handler, WebSocket):
-            raise TypeError(f"tools.websocket.handler_cls must make a WebSocket, but {handler_cls!r} made {handler!r}")
-        handler._limits = limits or None
-        if acceptance.agreement is not None:
-            handler.stream.use(acceptance.agreement.codec())
+        asked = Request(
+            request.method,
+            request.headers,
+            tuple(request.protocol)[:2],
+            request.base.partition("://")[0],  # which tools.proxy corrects, unlike request.scheme
+            request.remote.ip,
+            _environ_of(request),
+        )
+        try:
+            acceptance, handler = endpoint.open(asked, _Server())
+        except HandshakeError as error:
+            raise Refusal(error) from error
         request.process_request_body = False
         request.ws_handler = handler
         request.ws_acceptance = acceptance
         request.ws_refused = False
         cherrypy.serving.response.status = "101 Switching Protocols"
-
-    def _check_admission(self, address: str | None) -> None:
-        """Ask the plugin whether one more websocket is welcome.
-
-        :raises HandshakeError: if it is not, or if there is no plugin to run it.
-        """
-        if not cherrypy.engine.listeners.get("handle-websocket"):
-            raise HandshakeError(
-                "No WebSocketPlugin is running: WebSocketPlugin(cherrypy.engine).subscribe() before the engine starts",
-                500,
-            )
-        for refusal in cherrypy.engine.publish("websocket-admission", address):
-            if isinstance(refusal, HandshakeError):
-                raise refusal
 
     def complete(self) -> None:
         """Make the response a 101, if it is still to be one: the page handler, or a later hook, may have refused."""
@@ -202,7 +217,9 @@ class WebSocketPlugin(plugins.SimplePlugin):  # type: ignore[misc]
     """Runs a :class:`~ws4py.manager.WebSocketManager` while the engine runs.
 
     It listens to the bus channels ``handle-websocket`` (websocket, address) and ``websocket-broadcast`` (message,
-    binary). What the manager counts is in ``logging.statistics``: see :mod:`ws4py.server.cpstats`.
+    binary). What the manager counts is in ``logging.statistics``: see :mod:`ws4py.server.cpstats`. Where
+    ``server.socket_queue_size`` is CherryPy's default, it becomes what the system allows, so that many clients may come
+    at once.
 
     :param bus: ``cherrypy.engine``.
     :param manager: a manager of one's own, not started.
@@ -228,6 +245,7 @@ class WebSocketPlugin(plugins.SimplePlugin):  # type: ignore[misc]
     def start(self) -> None:
         """Start the manager. Called by the bus."""
         self.bus.log("Starting WebSocket processing")
+        self._raise_listen_queues()
         if not self.manager.running:
             self.manager.start()
         for channel, listener in self._channels.items():
@@ -236,6 +254,14 @@ class WebSocketPlugin(plugins.SimplePlugin):  # type: ignore[misc]
 
     # After the Daemonizer (65) has forked, since threads don't survive that, and before HTTP is served (75).
     start.priority = 72  # type: ignore[attr-defined]
+
+    def _raise_listen_queues(self) -> None:
+        for listener in list(self.bus.listeners["start"]):
+            adapter = getattr(listener, "__self__", None)
+            if isinstance(adapter, servers.ServerAdapter):
+                allowed = raise_cherrypys(adapter)
+                if allowed is not None:
+                    self.bus.log(f"{allowed} connections may wait for the HTTP server (server.socket_queue_size)")
 
     def stop(self) -> None:
         """Stop the manager, and wait for it. Called by the bus, when HTTP is not served any more."""

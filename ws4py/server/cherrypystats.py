@@ -60,7 +60,9 @@ class StatsHandler:
                 raise cherrypy.HTTPError(403, "These statistics are not for everybody")
             if not self.application.has_room:
                 raise cherrypy.HTTPError(503, TOO_MANY_VIEWERS)
-            self._tool.upgrade(handler_cls=self.application.viewer(self._manager), **FEED_LIMITS)
+            self._tool.upgrade(
+                handler_cls=self.application.viewer(self._manager), hosts=self.application.hosts, **FEED_LIMITS
+            )
             request.hooks.attach("before_finalize", self._tool.complete)
             request.hooks.attach("after_error_response", self._tool.complete)
             request.hooks.attach("on_end_request", self._tool.start_handler, priority=100, failsafe=True)

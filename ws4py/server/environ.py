@@ -3,48 +3,119 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from sys import getsizeof
 from typing import Any, Final
 
 from ws4py.labels import address_of
+from ws4py.server.adapters import BY_KEY
 
-__all__ = ["client_address", "kept_environ"]
+__all__ = ["MAX_KEPT", "client_address", "kept_environ"]
+
+MAX_KEPT: Final = 16384
+"""The most bytes of memory that the texts of one environ take, names included; the longest are left out first."""
+
+_LARGEST_SHARED: Final = 320
+"""Bytes of memory of a value. All that is shared of one environ is less than :data:`MAX_KEPT`."""
 
 _SERVERS_OWN: Final = frozenset(
     {
+        *BY_KEY,
         "wsgi.input",
         "wsgi.file_wrapper",
         "wsgi.early_hints",
         "werkzeug.request",
-        "werkzeug.socket",
-        "gunicorn.socket",
         "gunicorn.sock",
         "cherrypy.previous_request",
         "bottle.app",
         "bottle.request",
         "bottle.route",
         "route.handle",
-        "ws4py.socket",
         "ws4py.websocket",
         "ws4py.manager",
     }
 )
 """These would keep the request's buffers, or the server's connection, alive."""
 
+_SHARED: Final = {
+    name: name
+    for name in (
+        "ACTUAL_SERVER_PROTOCOL",
+        "GATEWAY_INTERFACE",
+        "HTTP_ACCEPT",
+        "HTTP_ACCEPT_ENCODING",
+        "HTTP_ACCEPT_LANGUAGE",
+        "HTTP_CACHE_CONTROL",
+        "HTTP_CONNECTION",
+        "HTTP_HOST",
+        "HTTP_ORIGIN",
+        "HTTP_PRAGMA",
+        "HTTP_SEC_FETCH_DEST",
+        "HTTP_SEC_FETCH_MODE",
+        "HTTP_SEC_FETCH_SITE",
+        "HTTP_SEC_WEBSOCKET_EXTENSIONS",
+        "HTTP_SEC_WEBSOCKET_VERSION",
+        "HTTP_UPGRADE",
+        "HTTP_USER_AGENT",
+        "PATH_INFO",
+        "REMOTE_ADDR",
+        "REQUEST_METHOD",
+        "SCRIPT_NAME",
+        "SERVER_NAME",
+        "SERVER_PORT",
+        "SERVER_PROTOCOL",
+        "SERVER_SOFTWARE",
+        "wsgi.url_scheme",
+    )
+}
+"""What is alike in many requests and is no secret. Equal short values are one object, which may outlive its request;
+they are never left out.
+"""
+
 
 @functools.lru_cache(maxsize=1024)
 def _shared(text: str) -> str:
-    """Return one and the same object for equal strings, so that a crowd of similar requests shares their headers."""
+    """Return one and the same object for equal strings."""
     return text
 
 
-def kept_environ(environ: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of a WSGI environ for as long as the websocket lives, without the server's own objects."""
-    return {
-        _shared(name): _shared(value) if type(value) is str else value
-        for name, value in environ.items()
-        if name not in _SERVERS_OWN
-    }
+def kept_environ(environ: Mapping[str, Any], keep: bool | str | Collection[str] = True) -> dict[str, Any]:
+    """Return a copy of a WSGI environ for as long as the websocket lives, without the server's own objects.
+
+    Texts take at most :data:`MAX_KEPT` bytes of memory in all, else the longest are left out, whole. Objects that the
+    application has put in are kept as they are.
+
+    :param keep: True for all of it, False for nothing, or the names that are kept.
+    """
+    if keep is False:
+        return {}
+    if keep is not True:
+        names = {keep} if isinstance(keep, str) else keep
+        environ = {name: environ[name] for name in names if name in environ}
+    kept: dict[str, Any] = {}
+    total = 0
+    others: list[tuple[int, str]] = []
+    for name, value in environ.items():
+        if name in _SERVERS_OWN:
+            continue
+        if type(value) is not str:
+            kept[name] = value
+            continue
+        size = getsizeof(value)
+        own = _SHARED.get(name)
+        if own is not None and size <= _LARGEST_SHARED:
+            kept[own] = _shared(value)
+        else:
+            kept[name] = value
+            others.append((getsizeof(name) + size, name))
+        total += getsizeof(name) + size
+    if total > MAX_KEPT:
+        others.sort()
+        while total > MAX_KEPT:
+            size, name = others.pop()
+            total -= size
+            del kept[name]
+    return kept
 
 
 def client_address(word: str | None, sock: Any) -> str | None:

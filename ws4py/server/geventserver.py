@@ -11,15 +11,14 @@
 
 :class:`WebSocketServer` makes every path a websocket. :class:`WSGIServer` serves a WSGI application, of which
 :class:`~ws4py.server.wsgiutils.WebSocketWSGIApplication` may be a part. Patching is not needed by these modules; it is
-    by
-application code that blocks.
+by application code that blocks.
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import gevent
@@ -33,9 +32,9 @@ from ws4py.exc import ConnectionClosed, HandshakeError, ManagerError
 from ws4py.extensions import Extension
 from ws4py.manager.limits import Limits, OverflowPolicy
 from ws4py.messaging import Message
+from ws4py.server.adapters import StartResponse
 from ws4py.server.geventconnection import close_socket, take_socket
 from ws4py.server.geventmanager import GreenletManager
-from ws4py.server.hosts import StartResponse
 from ws4py.server.rawsocket import take_buffered
 from ws4py.server.wsgiutils import WebSocketWSGIApplication, refuse
 from ws4py.websocket import Payload, WebSocket
@@ -250,8 +249,11 @@ class WebSocketServer(WSGIServer):
     :param websocket_extensions: the extensions that are spoken here.
     :param fallback_app: a WSGI application for requests that don't ask for a websocket; without one they get a 4xx.
     :param origins: the origins whose pages may connect, ``'*'`` for all; None for the pages of this host.
+    :param hosts: the names by which this server may be asked, as in the Host header; None for any.
     :param compression: True, or a :class:`~ws4py.extensions.permessage_deflate.PerMessageDeflate` of one's own:
         compress messages for clients that offer it.
+    :param keep_environ: what a websocket keeps of the request's environ: see
+        :class:`~ws4py.server.endpoint.Endpoint`.
     :param options: see :class:`WSGIServer`.
     """
 
@@ -265,7 +267,9 @@ class WebSocketServer(WSGIServer):
         fallback_app: Callable[[dict[str, Any], StartResponse], Iterable[bytes]] | None = None,
         *,
         origins: str | Iterable[str] | None = None,
+        hosts: str | Iterable[str] | None = None,
         compression: bool | Extension | None = None,
+        keep_environ: bool | str | Collection[str] = True,
         **options: Any,
     ) -> None:
         if application is not None:
@@ -277,7 +281,9 @@ class WebSocketServer(WSGIServer):
             websocket_class,
             answer=True,
             origins=origins,
+            hosts=hosts,
             compression=compression,
+            keep_environ=keep_environ,
         )
         super().__init__(address, self._serve, **options)
 

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ws4py.exc import HandshakeError
+from ws4py.server.adapters import StartResponse
 from ws4py.server.environ import kept_environ
-from ws4py.server.hosts import StartResponse
 from ws4py.server.wsgiutils import WebSocketWSGIApplication, refuse
 from ws4py.websocket import WebSocket
 
@@ -32,9 +32,8 @@ class WebSocketMiddleware:
     :param application: that answers everything else, and is asked about each handshake.
     :param websockets: what is behind a path: a class of websockets, or a
         :class:`~ws4py.server.wsgiutils.WebSocketWSGIApplication`, which can have options. A path that ends with ``*``
-            stands for
-        all that begin so. The path is the whole one, ``SCRIPT_NAME`` included.
-    :param manager: who is to run the websockets, on servers that don't bring one: see :mod:`ws4py.server.hosts`.
+        stands for all that begin so. The path is the whole one, ``SCRIPT_NAME`` included.
+    :param manager: who is to run the websockets, on servers that don't bring one: see :mod:`ws4py.server.adapters`.
     :param ask: ask the application about each handshake. Without that it doesn't have to know the paths, and whoever
         connects is let in; cookies can still be read in ``opened()``.
     :param options: of each websocket, as for :class:`~ws4py.server.wsgiutils.WebSocketWSGIApplication`.
@@ -84,15 +83,14 @@ class WebSocketMiddleware:
         if self.ask:
             answer = _Answer(self.application, environ)
             if not answer.consents:
-                if prepared.host.manager is not None:
-                    prepared.host.manager.count_refusal(int(answer.status[:3]))
+                prepared.server.refused(int(answer.status[:3]))
                 websocket.sock = None
                 environ.pop("ws4py.websocket", None)
                 return answer.pass_on(start_response)
             answer.close()
             cookies = [header for header in answer.headers if header[0].lower() == "set-cookie"]
             if websocket.environ is not None:  # the application may have put things into its own
-                websocket.environ.update(kept_environ(environ))
+                websocket.environ.update(kept_environ(environ, target.keep_environ))
         return target.accept(prepared, environ, start_response, cookies)
 
 

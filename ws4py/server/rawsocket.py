@@ -18,22 +18,16 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ws4py.exc import ManagerError
+from ws4py.handshake import format_head
 from ws4py.manager import WebSocketManager
 from ws4py.websocket import WebSocket
 
-__all__ = ["find_socket", "serve", "shared_manager", "stop"]
+__all__ = ["serve", "shared_manager", "stop"]
 
 logger = logging.getLogger("ws4py")
 
-KEYS = ("gunicorn.socket", "werkzeug.socket")
-
 _lock = threading.Lock()
 _managers: dict[tuple[int, int], WebSocketManager] = {}  # by the process, and by the hub of gevent or 0
-
-
-def find_socket(environ: dict[str, Any]) -> Any:
-    """Return the raw socket of a request, None if the server gives none."""
-    return next((environ[key] for key in KEYS if environ.get(key) is not None), None)
 
 
 def _is_gevents(sock: Any) -> bool:
@@ -82,12 +76,13 @@ def serve(
 
     :raises BrokenPipeError: in the end, always, since nothing else keeps these servers from answering on the
         connection.
+    :raises HandshakeError: if a header would break out of its line; nothing was written then.
     :raises OSError: if the 101 can't be written.
     """
+    head = format_head("HTTP/1.1 101 Switching Protocols", headers)
     early = take_early(sock, environ)
     sock.settimeout(manager.limits.send_timeout)
-    lines = ["HTTP/1.1 101 Switching Protocols", *(f"{name}: {value}" for name, value in headers), "", ""]
-    sock.sendall("\r\n".join(lines).encode("latin-1"))
+    sock.sendall(head)
     websocket.buf = early
     address = environ.get("REMOTE_ADDR")
     ended = threading.Event()

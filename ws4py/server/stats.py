@@ -41,6 +41,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
 from ws4py.exc import WebSocketException
+from ws4py.handshake import is_allowed_host
 from ws4py.manager import WebSocketManager
 from ws4py.manager.snapshot import (
     SORT_KEYS,
@@ -50,7 +51,7 @@ from ws4py.manager.snapshot import (
     take_connections,
 )
 from ws4py.messaging import CloseCode, Message
-from ws4py.server.hosts import find_manager
+from ws4py.server.adapters import find_server
 from ws4py.server.wsgiutils import WebSocketWSGIApplication
 from ws4py.websocket import WebSocket
 
@@ -148,6 +149,9 @@ class StatsApplication:
         path, the dashboard's websocket included. If it has an attribute ``challenge``, that is the ``WWW-Authenticate``
         of the 401 that the others get; without one they get a 403. None lets everybody in.
     :param connections: serve figures of single connections, with the addresses of their peers.
+    :param hosts: the names by which this server may be asked, as in the Host header, with or without a port; others get
+        a 403. None for any: then a page of an attacker whose name has come to mean this server's address (DNS
+        rebinding) can read what its visitors can.
     :param interval: how often a dashboard gets new figures, in seconds.
     :param max_viewers: how many dashboards this process feeds at once. The websocket of a further one is answered with
         503, and that dashboard asks for each of its figures instead.
@@ -159,6 +163,7 @@ class StatsApplication:
         *,
         authorize: Authorize | None = None,
         connections: bool = True,
+        hosts: str | Iterable[str] | None = None,
         interval: float = 1.0,
         max_viewers: int = 32,
     ) -> None:
@@ -169,6 +174,7 @@ class StatsApplication:
         self.manager = manager
         self.authorize = authorize
         self.connections = connections
+        self.hosts = hosts if hosts is None or isinstance(hosts, str) else tuple(hosts)
         self.interval = interval
         self.max_viewers = max_viewers
         self._feed = _Feed(self)
@@ -211,6 +217,8 @@ class StatsApplication:
 
     def _check(self, environ: dict[str, Any]) -> None:
         """See whether the request may be answered."""
+        if not is_allowed_host(environ.get("HTTP_HOST", ""), self.hosts):
+            raise _Refused("403 Forbidden", "These statistics are not served by this name")
         if not self.allows(environ):
             challenge = getattr(self.authorize, "challenge", None)
             if challenge is None:
@@ -240,7 +248,7 @@ class StatsApplication:
         raise _Refused("404 Not Found", "There is no such page here")
 
     def _find_manager(self, environ: dict[str, Any]) -> WebSocketManager:
-        manager = find_manager(environ) if self.manager is None else self.manager  # an empty one is false
+        manager = find_server(environ).manager if self.manager is None else self.manager
         if not isinstance(manager, WebSocketManager):
             raise _Refused("503 Service Unavailable", "No manager of websockets was given, and this server has none")
         return manager
