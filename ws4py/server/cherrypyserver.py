@@ -25,7 +25,6 @@ threads are free again once the handshake is done.
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
@@ -45,8 +44,6 @@ from ws4py.server.listenqueue import raise_cherrypys
 from ws4py.websocket import WebSocket
 
 __all__ = ["WebSocketPlugin", "WebSocketTool"]
-
-logger = logging.getLogger("ws4py")
 
 
 class Refusal(cherrypy.HTTPError, HandshakeError):  # type: ignore[misc]

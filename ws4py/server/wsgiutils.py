@@ -145,4 +145,5 @@ def _in_terms_of_wsgi(text: str) -> str:
 
 # --- names that 0.6 had here ------------------------------------------------------------------------------------------
 
-from ws4py import WS_KEY, format_addresses  # noqa: E402, F401
+from ws4py import WS_KEY, WS_VERSION, format_addresses  # noqa: E402, F401
+from ws4py.server.endpoint import logger  # noqa: E402, F401
