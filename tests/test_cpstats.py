@@ -70,7 +70,7 @@ def test_the_page_shows_the_figures(server: StatsServer) -> None:
         assert "Busiest Connections" in text
         peer.finish(4002)
     eventually(lambda: figures(server)["Closed by Code"].get("4xxx"), "the close is counted")
-    assert figures(server)["Closed by Code"]["4xxx"] == {"Connections": 1}
+    assert figures(server)["Closed by Code"]["4xxx"] == {"Count": 1}
 
 
 SCRIPT = "<script>alert(document.domain)</script>"

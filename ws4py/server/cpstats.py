@@ -11,12 +11,13 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html import escape
 from typing import Any, Final
 
 from ws4py.manager import WebSocketManager
-from ws4py.manager.snapshot import HistogramSnapshot, Snapshot
+from ws4py.manager.metrics import METRICS, Metric
+from ws4py.manager.snapshot import Snapshot
 
 __all__ = ["NAMESPACE", "WebSocketStatistics"]
 
@@ -30,48 +31,44 @@ TOP: Final = 10
 Figure = Callable[[Snapshot], Any]
 
 
-def _milliseconds(histogram: HistogramSnapshot, fraction: float) -> float:
-    return 1000 * (histogram.quantile(fraction) or 0.0)
+def _number(metric: Metric, labels: tuple[str, ...]) -> Figure:
+    return lambda stats: dict(metric.samples(stats))[labels]
+
+
+def _table(metric: Metric) -> Figure:
+    return lambda stats: {
+        " ".join(labels): {"Count": count} for labels, count in sorted(metric.samples(stats)) if count
+    }
+
+
+def _time(metric: Metric, fraction: float) -> Figure:
+    return lambda stats: 1000 * (dict(metric.samples(stats))[()].quantile(fraction) or 0.0)
+
+
+def _figures() -> Iterator[tuple[str, Figure]]:
+    """Yield what the page shows, with its title: first what is one number, then the tables."""
+    tables: list[tuple[str, Figure]] = []
+    for metric in METRICS:
+        if metric.kind == "histogram":
+            yield f"{metric.title} Median (ms)", _time(metric, 0.5)
+            yield f"{metric.title} 99% (ms)", _time(metric, 0.99)
+        elif any(len(labels) < len(metric.labels) for labels in metric.paths):
+            tables.append((metric.title, _table(metric)))
+        else:
+            for labels in metric.paths:
+                yield " ".join((metric.title, *labels)).title(), _number(metric, labels)
+    yield from tables
 
 
 _FIGURES: Final[dict[str, Figure]] = {
-    "Uptime": lambda stats: stats.uptime,
+    **dict(_figures()),
     "State": lambda stats: stats.state,
-    "Connections Open": lambda stats: stats.connections.open,
-    "Connections Opened": lambda stats: stats.connections.opened,
     "Connections Closed": lambda stats: sum(stats.connections.closed.values()),
     "Handshakes Refused": lambda stats: sum(stats.connections.refused.values()),
     "Messages Received": lambda stats: stats.received.messages["text"] + stats.received.messages["binary"],
     "Messages Sent": lambda stats: stats.sent.messages["text"] + stats.sent.messages["binary"],
-    "Bytes Received": lambda stats: stats.received.bytes,
-    "Bytes Sent": lambda stats: stats.sent.bytes,
     "Compression Ratio": lambda stats: stats.compression.ratio or 1.0,
-    "Inbox Messages": lambda stats: stats.inbox.messages,
-    "Outbox Bytes": lambda stats: stats.outbox.bytes,
-    "Workers Limit": lambda stats: stats.workers.limit,
-    "Workers Busy": lambda stats: stats.workers.busy,
-    "Workers Idle": lambda stats: stats.workers.idle,
-    "Connections Waiting": lambda stats: stats.workers.waiting,
-    "Turns": lambda stats: stats.workers.turns,
-    "Handler Errors": lambda stats: stats.workers.errors,
-    "Queue Wait Median (ms)": lambda stats: _milliseconds(stats.workers.queue_wait, 0.5),
-    "Queue Wait 99% (ms)": lambda stats: _milliseconds(stats.workers.queue_wait, 0.99),
-    "Handler Time Median (ms)": lambda stats: _milliseconds(stats.workers.handler_time, 0.5),
-    "Handler Time 99% (ms)": lambda stats: _milliseconds(stats.workers.handler_time, 0.99),
-    "Loop Lag 99% (ms)": lambda stats: _milliseconds(stats.loop_lag, 0.99),
-    "Round Trip Median (ms)": lambda stats: _milliseconds(stats.round_trip, 0.5),
-    "Broadcasts": lambda stats: stats.broadcasts,
-    "Broadcast Deliveries": lambda stats: stats.deliveries,
-    "Connection Faults": lambda stats: stats.faults,
-    "Manager Failures": lambda stats: stats.failures,
-    "Closed by Code": lambda stats: _table(stats.connections.closed, "Connections"),
-    "Refused by Status": lambda stats: _table(stats.connections.refused, "Handshakes"),
-    "Limits": lambda stats: _table(stats.limits, "Acted"),
 }
-
-
-def _table(counts: Any, column: str) -> dict[str, dict[str, int]]:
-    return {str(name): {column: count} for name, count in counts.items() if count}
 
 
 class WebSocketStatistics(dict[str, Any]):

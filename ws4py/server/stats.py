@@ -29,6 +29,7 @@ import base64
 import functools
 import hashlib
 import hmac
+import itertools
 import json
 import logging
 import math
@@ -43,6 +44,7 @@ from urllib.parse import parse_qs
 from ws4py.exc import WebSocketException
 from ws4py.handshake import is_allowed_host
 from ws4py.manager import WebSocketManager
+from ws4py.manager.metrics import METRICS
 from ws4py.manager.snapshot import (
     SORT_KEYS,
     HistogramSnapshot,
@@ -98,10 +100,6 @@ FEED_BACKLOG: Final = 1 << 16
 """A viewer for whom more bytes than that wait misses a turn."""
 
 FEED_LIMITS: Final[dict[str, Any]] = {"max_message_size": 1024, "max_messages_per_second": 20}
-
-SEEN_CODES: Final[tuple[int | str, ...]] = (1000, 1001, 1002, 1005, 1006, 1007, 1008, 1009, 1011, 1013, "3xxx", "4xxx")
-SEEN_STATUSES: Final[tuple[int | str, ...]] = (400, 403, 405, 426, 429, 503)
-"""Labels that Prometheus gets from the beginning, with 0: it can see no increase to the first value of a series."""
 
 
 class _Refused(Exception):
@@ -474,114 +472,24 @@ class StatsCollector:
 
 
 def _metrics_of(stats: Snapshot) -> Iterator[Any]:
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-    def gauge(name: str, text: str, value: float) -> Any:
-        return GaugeMetricFamily(f"ws4py_{name}", text, value=value)
-
-    def counter(name: str, text: str, value: float) -> Any:
-        return CounterMetricFamily(f"ws4py_{name}", text, value=value)
-
-    def family(make: Any, name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[Any, ...]]) -> Any:
-        metric = make(f"ws4py_{name}", text, labels=labels)
-        for *names, value in values:
-            metric.add_metric([str(item) for item in names], value)
-        return metric
-
-    connections, workers = stats.connections, stats.workers
-    ways = (("received", stats.received), ("sent", stats.sent))
-    yield gauge("uptime_seconds", "For how long the manager has run.", stats.uptime)
-    yield gauge("connections_open", "Websockets that are open.", connections.open)
-    yield gauge("connections_closing", "Websockets whose end has begun.", connections.closing)
-    yield counter("connections_opened", "Websockets that were opened.", connections.opened)
-    yield family(
-        CounterMetricFamily,
-        "connections_closed",
-        "Websockets that have ended, by the code given to closed().",
-        ("code",),
-        {**dict.fromkeys(SEEN_CODES, 0), **connections.closed}.items(),
-    )
-    yield family(
-        CounterMetricFamily,
-        "handshakes_refused",
-        "Handshakes that were refused, by the HTTP status.",
-        ("status",),
-        {**dict.fromkeys(SEEN_STATUSES, 0), **connections.refused}.items(),
-    )
-    yield family(
-        CounterMetricFamily,
-        "messages",
-        "Messages, control frames among them.",
-        ("direction", "kind"),
-        ((way, kind, value) for way, traffic in ways for kind, value in traffic.messages.items()),
-    )
-    yield family(
-        CounterMetricFamily,
-        "payload_bytes",
-        "Payload of text and binary messages, without compression.",
-        ("direction", "kind"),
-        ((way, kind, value) for way, traffic in ways for kind, value in traffic.payload_bytes.items()),
-    )
-    yield family(
-        CounterMetricFamily,
-        "socket_bytes",
-        "Bytes read from and written to sockets.",
-        ("direction",),
-        ((way, traffic.bytes) for way, traffic in ways),
-    )
-    compression = stats.compression
-    yield family(
-        CounterMetricFamily,
-        "compression_bytes",
-        "Payload of compressed messages: as the application has it, and as it is on the wire.",
-        ("direction", "form"),
-        (
-            ("received", "application", compression.received_after),
-            ("received", "wire", compression.received_before),
-            ("sent", "application", compression.sent_before),
-            ("sent", "wire", compression.sent_after),
-        ),
-    )
-    yield gauge("inbox_messages", "Messages that wait for a handler.", stats.inbox.messages)
-    yield gauge("inbox_bytes", "Their payload, and what has come of messages that have not ended.", stats.inbox.bytes)
-    yield gauge("inbox_messages_largest", "Messages in the fullest inbox.", stats.inbox.largest_messages)
-    yield gauge("inbox_bytes_largest", "Payload in the largest inbox.", stats.inbox.largest_bytes)
-    yield gauge("outbox_bytes", "Bytes that wait to be written.", stats.outbox.bytes)
-    yield gauge("outbox_bytes_largest", "Bytes in the largest outbox.", stats.outbox.largest_bytes)
-    yield family(
-        GaugeMetricFamily,
-        "workers",
-        "Threads or greenlets that run callbacks.",
-        ("state",),
-        (("idle", workers.idle), ("busy", workers.busy)),
-    )
-    yield gauge("workers_limit", "How many there may be; 0 for no limit.", workers.limit)
-    yield gauge("run_queue_connections", "Connections that wait for a worker.", workers.waiting)
-    yield counter("turns", "Connections that workers have taken up.", workers.turns)
-    yield counter("handled_messages", "Messages that were handed to handlers.", workers.messages)
-    yield counter("handler_errors", "Exceptions that handlers raised.", workers.errors)
-    yield _histogram_of("queue_wait_seconds", "From something to do to a worker that does it.", workers.queue_wait)
-    yield _histogram_of("handler_seconds", "How long the callbacks of a turn took.", workers.handler_time)
-    yield _histogram_of("loop_lag_seconds", "How late the manager's timers went off.", stats.loop_lag)
-    yield _histogram_of("ping_round_trip_seconds", "From a Ping to its Pong.", stats.round_trip)
-    yield family(
-        CounterMetricFamily,
-        "limit_actions",
-        "How often a limit or a policy acted.",
-        ("limit",),
-        stats.limits.items(),
-    )
-    yield counter("broadcasts", "Broadcasts.", stats.broadcasts)
-    yield counter("broadcast_deliveries", "Messages that broadcasts put into an outbox.", stats.deliveries)
-    yield counter("connection_faults", "Connections ended since something done for them raised.", stats.faults)
-    yield counter("manager_failures", "How often the manager itself failed.", stats.failures)
+    families: dict[str, Any] = {
+        "counter": CounterMetricFamily,
+        "gauge": GaugeMetricFamily,
+        "histogram": HistogramMetricFamily,
+    }
+    for metric in METRICS:
+        family = families[metric.kind](f"ws4py_{metric.name}", metric.text, labels=metric.labels)
+        for labels, value in metric.samples(stats):
+            if isinstance(value, HistogramSnapshot):
+                family.add_metric(labels, buckets=_buckets(value), sum_value=value.sum)
+            else:
+                family.add_metric(labels, value)
+        yield family
 
 
-def _histogram_of(name: str, text: str, histogram: HistogramSnapshot) -> Any:
-    from prometheus_client.core import HistogramMetricFamily
-
-    buckets, total = [], 0
-    for bound, number in zip((*map(repr, histogram.bounds), "+Inf"), histogram.buckets, strict=True):
-        total += number
-        buckets.append((bound, total))
-    return HistogramMetricFamily(f"ws4py_{name}", text, buckets=buckets, sum_value=histogram.sum)
+def _buckets(histogram: HistogramSnapshot) -> list[tuple[str, int]]:
+    """Return the upper bounds, and how many values were not over them."""
+    bounds = (*map(repr, histogram.bounds), "+Inf")
+    return list(zip(bounds, itertools.accumulate(histogram.buckets), strict=True))
