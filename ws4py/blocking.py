@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ws4py.deadline import MessageDeadline
 from ws4py.exc import ConnectionClosed, SlowConsumer, WebSocketException
 from ws4py.framing import FIN, OPCODE_CONTINUATION, OPCODE_PING
 from ws4py.messaging import CloseCode, CloseControlMessage
@@ -33,6 +34,8 @@ class BlockingConnection:
     :param close_timeout: how long the peer's Close may take after ours, before the connection is dropped.
     :param ping_interval: after how long a silence a Ping is sent; None sends none.
     :param ping_timeout: how long the silence may last after that, before the peer counts as dead; None waits for ever.
+    :param message_timeout: how long a message may take to come, unless it comes faster than 1 KiB a second; None waits
+        for ever.
     :param clock: a monotonic clock.
     :param port: for the socket; what suits its type by default.
     """
@@ -43,11 +46,14 @@ class BlockingConnection:
         "_close_deadline",
         "_close_sent",
         "_heard_at",
+        "_message_deadline",
         "_message_lock",
+        "_messages_begun",
         "_ping_payload",
         "_ping_sent_at",
         "_pong",
         "_port",
+        "_returned_at",
         "_runner",
         "_stream",
         "_write_lock",
@@ -55,6 +61,7 @@ class BlockingConnection:
         "dropped",
         "failed",
         "finishing",
+        "message_timeout",
         "opened",
         "ping_interval",
         "ping_timeout",
@@ -71,6 +78,7 @@ class BlockingConnection:
         close_timeout: float = 5.0,
         ping_interval: float | None = 30.0,
         ping_timeout: float | None = 30.0,
+        message_timeout: float | None = 120.0,
         clock: Callable[[], float] = time.monotonic,
         port: Port | None = None,
     ) -> None:
@@ -78,6 +86,7 @@ class BlockingConnection:
         self.close_timeout = close_timeout
         self.ping_interval = ping_interval
         self.ping_timeout = ping_timeout
+        self.message_timeout = message_timeout
         self._clock = clock
         self._port = make_port(sock) if port is None else port
         self._stream = stream
@@ -90,6 +99,9 @@ class BlockingConnection:
         self._ping_payload: bytes | None = None  # of our own Ping that is on its way
         self._ping_sent_at = 0.0
         self._heard_at = clock()
+        self._message_deadline: MessageDeadline | None = None  # of the message that has begun
+        self._messages_begun = 0  # of the stream, when that was set
+        self._returned_at: float | None = None  # when the runner began to do something else than to read
         self._runner: object = None
         self.opened = False
         """Whether opened() has been called."""
@@ -147,13 +159,19 @@ class BlockingConnection:
         :returns: None if nothing has come, but something was due and has been done: call again.
         :raises OSError: if the connection is broken.
         """
+        if self._returned_at is not None:
+            if self._message_deadline is not None:
+                self._message_deadline.postpone(self._clock() - self._returned_at)
+            self._returned_at = None
         patience = self.patience()
+        if self._message_is_late():
+            return self._give_up_message()
         if timeout is not None:
             patience = timeout if patience is None else min(patience, timeout)
         data = self._port.receive(size, patience)
         if data is None:
             return self.act()
-        self._heard_at = self._clock()
+        self._heard_at = self._returned_at = self._clock()
         return data
 
     def heard(self) -> None:
@@ -168,6 +186,9 @@ class BlockingConnection:
                 due = None if self.ping_timeout is None else self._ping_sent_at + self.ping_timeout
             elif self.ping_interval is not None:
                 due = self._heard_at + self.ping_interval
+            message = self._message()
+            if message is not None:
+                due = message.due if due is None else min(due, message.due)
         return None if due is None else max(0.0, due - self._clock())
 
     def act(self) -> bytes | None:
@@ -179,6 +200,8 @@ class BlockingConnection:
             logger.debug("The peer has not answered the Close")
             self.drop()
             return b""
+        if self._message_is_late():
+            return self._give_up_message()
         if self._ping_payload is not None and self._ping_sent_at > self._heard_at:
             if self.ping_timeout is None or now < self._ping_sent_at + self.ping_timeout:
                 return None
@@ -191,6 +214,26 @@ class BlockingConnection:
             self._ping_sent_at = now
             self.send_control(self._stream.encode(FIN | OPCODE_PING, self._ping_payload))
         return None
+
+    def _message(self) -> MessageDeadline | None:
+        """Return the deadline of the message that has begun, None if there is none."""
+        stream = self._stream
+        if self.message_timeout is None or not stream.unfinished or stream.more:
+            self._message_deadline = None
+        elif self._message_deadline is None or self._messages_begun != stream.messages_begun:
+            self._messages_begun = stream.messages_begun
+            self._message_deadline = MessageDeadline(self._clock(), self.message_timeout)
+        return self._message_deadline
+
+    def _message_is_late(self) -> bool:
+        message, now = self._message(), self._clock()
+        return message is not None and now >= message.due and message.is_late(now, self._stream.unfinished_size)
+
+    def _give_up_message(self) -> bytes:
+        self._stream.error = CloseControlMessage(CloseCode.POLICY_VIOLATION, "A message was not finished in time")
+        self._send_close(self._stream.error, 0.0)
+        self.drop()
+        return b""
 
     def is_own(self, pong: bytes) -> bool:
         """Tell whether a Pong answers a Ping of the connection's own, not of the application."""

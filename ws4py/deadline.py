@@ -43,3 +43,9 @@ class MessageDeadline:
             self.due = min(self.due, self._deadline)
             return False
         return slow
+
+    def postpone(self, seconds: float) -> None:
+        """Take no account of a time in which nothing was read."""
+        self._deadline += seconds
+        self._looked_at += seconds
+        self.due += seconds

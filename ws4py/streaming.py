@@ -158,7 +158,7 @@ class Stream:
         self.failure: type[WebSocketException] | None = None
         """What kind of exception that is in :data:`_CLOSE_CODES`."""
         self.ended = False
-        """Whether nothing more is read: either of these two is there."""
+        """Whether nothing more is read: either of these two is there, or :meth:`stop_reading` was called."""
         self.more = False
         """Whether :meth:`receive_some` has left something that it can go on with, whether more bytes come or not."""
         self.messages_begun = 0
@@ -273,12 +273,12 @@ class Stream:
         except WebSocketException as error:
             self._fail(error.with_traceback(None))
         if self.ended:
-            self._let_go()
+            self.stop_reading()
         elif not waiting and self._pieces is None:
             self._frames = None
             if self._broken is not None:
                 self._fail(self._broken)
-                self._let_go()
+                self.stop_reading()
             else:
                 self.more = self._parser.more
         else:
@@ -321,8 +321,9 @@ class Stream:
         self.error = CloseControlMessage(_CLOSE_CODES[self.failure], str(failure))
         self.ended = True
 
-    def _let_go(self) -> None:
-        """Keep nothing of what has come: nothing more is read."""
+    def stop_reading(self) -> None:
+        """Read nothing more, and keep nothing of what has come and is no message yet."""
+        self.ended = True
         self._buffer = self._validator = self._frames = self._pieces = self._broken = None
         self.more = False
 

@@ -27,8 +27,13 @@ __all__ = ["EchoWebSocket", "Heartbeat", "WebSocket"]
 logger = logging.getLogger("ws4py")
 
 Address = tuple[Any, ...] | str | bytes
-BLOCKING_LIMITS = ("send_timeout", "close_timeout", "ping_interval", "ping_timeout")
+BLOCKING_LIMITS = ("send_timeout", "close_timeout", "ping_interval", "ping_timeout", "message_timeout")
 """Which limits a websocket that runs by itself takes from its endpoint."""
+
+TURN_FRAMES = 256
+TURN_MESSAGES = 64
+TURN_SIZE = 1 << 18
+"""How much a websocket that runs by itself decodes at once."""
 
 Payload = str | bytes | bytearray | memoryview | Message
 _transition = threading.Lock()
@@ -410,6 +415,8 @@ class WebSocket:
             connection = self._writer()
         if not isinstance(connection, BlockingConnection):
             return False
+        if self.stream is not None and self.stream.more:
+            return self._take_in(b"")
         try:
             data = connection.receive(self.reading_buffer_size, timeout)
         except (OSError, ValueError, AttributeError, ConnectionClosed) as error:
@@ -434,10 +441,29 @@ class WebSocket:
 
         For a websocket that is not under a manager.
         """
-        stream = self.stream
-        if not data or stream is None:
+        if not data or self.stream is None:
             return False
-        for message in stream.receive(bytes(data)):
+        return self._take_in(bytes(data))
+
+    def _take_in(self, data: bytes) -> bool:
+        """Take in bytes, and what was left of others; see :meth:`process`. A few messages at a time are decoded, and
+        then called back with.
+        """
+        while self._take_in_some(data):
+            if not self.stream.more or self._is_to_pause():
+                return True
+            data = b""
+        return False
+
+    def _is_to_pause(self) -> bool:
+        """Tell whether the next messages are to be left for later, not decoded."""
+        return False
+
+    def _take_in_some(self, data: bytes) -> bool:
+        stream = self.stream
+        whole = stream.take_message(data)
+        messages = stream.receive_some(data, TURN_FRAMES, TURN_MESSAGES, TURN_SIZE) if whole is None else [whole]
+        for message in messages:
             opcode = message.opcode
             if opcode <= OPCODE_BINARY:
                 going_on = self._call(self.received_message, message)

@@ -64,6 +64,7 @@ class WebSocketBaseClient(WebSocket):
     :param close_timeout: how long the peer's Close may take before the socket is dropped.
     :param ping_interval: after how long a silence a Ping is sent; None sends none.
     :param ping_timeout: how long the silence may last after that before the peer counts as dead: ``closed(1006)``.
+    :param message_timeout: how long a message may take to come, unless it comes faster than 1 KiB a second.
     :param reconnect: True, or a :class:`Backoff`: connect again when the connection is lost, until :meth:`close` is
         called. A first connection that fails is not tried again. Nor is one that the server ended with 1000, a code
         that tells of an error of this side, or one of the application (3000 to 4999). Not for a client under a manager.
@@ -98,6 +99,7 @@ class WebSocketBaseClient(WebSocket):
         close_timeout: float = 5.0,
         ping_interval: float | None = 30.0,
         ping_timeout: float | None = 30.0,
+        message_timeout: float | None = 120.0,
         reconnect: bool | Backoff = False,
         compression: bool | Extension | None = None,
     ) -> None:
@@ -115,6 +117,7 @@ class WebSocketBaseClient(WebSocket):
             "close_timeout": close_timeout,
             "ping_interval": ping_interval,
             "ping_timeout": ping_timeout,
+            "message_timeout": message_timeout,
         }
         self._client_extensions = with_compression(None, compression)
         self._client_dial = DialOptions(connect_timeout, handshake_timeout, proxy, max_redirects)
@@ -377,6 +380,10 @@ class WebSocketBaseClient(WebSocket):
         connection = self._connection
         pulled = isinstance(connection, BlockingConnection) and connection.pulled
         self._client_inbox.put(message, not pulled)
+
+    def _is_to_pause(self) -> bool:
+        connection = self._connection
+        return isinstance(connection, BlockingConnection) and connection.pulled and len(self._client_inbox) > 0
 
     def receive(self, block: bool = True, timeout: float | None = None) -> Message | None:
         """Return the next message, None at the end of the websocket. One thread at a time may call.

@@ -274,9 +274,8 @@ class Connection(Outbox):
         """
         limits = self.limits
         inbox = self._inbox
-        if inbox is None:
-            return limits.max_inbox_messages, limits.max_inbox_size
-        return max(1, limits.max_inbox_messages - len(inbox)), max(1, limits.max_inbox_size - self.inbox_size)
+        waiting = 0 if inbox is None else len(inbox)
+        return max(1, limits.max_inbox_messages - waiting), max(1, limits.max_inbox_size - self.inbox_size)
 
     def count_unfinished(self) -> None:
         """Let the inbox be full if it is with what has come of a message that has not ended: but not of that alone."""

@@ -165,6 +165,7 @@ class Lifecycle:
         idle = connection.idle
         connection.phase = Phase.ENDED
         connection.message_deadline = None
+        connection.stream.stop_reading()
         self._set_timer(connection, self._clock() + connection.limits.close_timeout)
         self._count_out(connection)
         try:
