@@ -25,6 +25,7 @@ from ws4py.extensions.header import format_extension, parse_extensions
 __all__ = [
     "Acceptance",
     "Response",
+    "ResponseParser",
     "accept_key",
     "build_request",
     "check_response",
@@ -186,7 +187,8 @@ def _choose_extensions(
     agreement: Agreement | None = None
     if not value:
         return granted, agreement
-    names, objects = _sort_extensions(extensions)
+    listed, objects = _sort_extensions(extensions)
+    names = set(listed)  # that were not granted yet: a client may offer one any number of times
     try:
         offers = parse_extensions(value)
     except ValueError as error:
@@ -196,6 +198,7 @@ def _choose_extensions(
         if extension is None:
             if name in names and not parameters:
                 granted.append((name, ()))
+                names.discard(name)
         elif agreement is None:
             chosen = extension.accept(parameters)
             if chosen is not None:
@@ -311,27 +314,51 @@ def format_head(first: str, headers: Iterable[tuple[str, str]]) -> bytes:
         raise HandshakeError("A header has characters that are not in Latin-1") from None
 
 
-def parse_response(data: bytes) -> tuple[Response, bytes] | None:
-    """Read the head of an HTTP response from the start of ``data``.
+class ResponseParser:
+    """Reads the head of an HTTP response from bytes that come in any cuts; none is looked at twice.
 
     Interim responses before it are passed over (RFC 9110, section 15.2).
 
-    :returns: the head, and the bytes after it, which belong to the websocket; None if more is needed.
-    :raises HandshakeError: if it is not HTTP, or longer than :data:`MAX_HEAD`, interim responses included.
+    :ivar head: the bytes of the head, without the interim ones, when it is there.
+    :ivar rest: the bytes after it, which belong to the websocket.
     """
-    start = 0
-    while True:
-        end = data.find(b"\r\n\r\n", start, MAX_HEAD + 4)
-        if end < 0:
-            if len(data) >= MAX_HEAD + 4:
-                raise HandshakeError(f"The head of the response is over {MAX_HEAD} bytes")
-            if not b"HTTP/1.".startswith(data[start : start + 7]):
-                raise HandshakeError("The server does not answer in HTTP/1.1")
-            return None
-        response = _parse_head(data[start:end].decode("latin-1"))
-        start = end + 4
-        if response.status == 101 or response.status >= 200:
-            return response, data[start:]
+
+    def __init__(self) -> None:
+        self.head = self.rest = b""
+        self._data = bytearray()
+        self._start = 0  # of the head that is being read
+        self._searched = 0  # before this no head ends
+
+    def receive(self, data: bytes) -> Response | None:
+        """Take bytes in; return the response, or None if more are needed.
+
+        :raises HandshakeError: if it is not HTTP, or longer than :data:`MAX_HEAD`, interim responses included.
+        """
+        self._data += data
+        while (end := self._data.find(b"\r\n\r\n", self._searched, MAX_HEAD + 4)) >= 0:
+            head = bytes(self._data[self._start : end + 4])
+            response = _parse_head(head[:-4].decode("latin-1"))
+            self._start = self._searched = end + 4
+            if response.status == 101 or response.status >= 200:
+                self.head, self.rest = head, bytes(self._data[end + 4 :])
+                return response
+        if len(self._data) >= MAX_HEAD + 4:
+            raise HandshakeError(f"The head of the response is over {MAX_HEAD} bytes")
+        if not b"HTTP/1.".startswith(self._data[self._start : self._start + 7]):
+            raise HandshakeError("The server does not answer in HTTP/1.1")
+        self._searched = max(self._start, len(self._data) - 3)
+        return None
+
+
+def parse_response(data: bytes) -> tuple[Response, bytes] | None:
+    """Read the head of an HTTP response from the start of ``data``; see :class:`ResponseParser`.
+
+    :returns: the head, and the bytes after it; None if more is needed.
+    :raises HandshakeError: likewise.
+    """
+    parser = ResponseParser()
+    response = parser.receive(data)
+    return None if response is None else (response, parser.rest)
 
 
 def _parse_head(head: str) -> Response:
@@ -382,7 +409,8 @@ def _check_extensions(granted: str, extensions: Sequence[str | Extension]) -> Ag
 
     :raises HandshakeError: if it is malformed, or has what was not offered (section 4.1) or can't be used.
     """
-    names, objects = _sort_extensions(extensions)
+    listed, objects = _sort_extensions(extensions)
+    names = set(listed)
     agreement: Agreement | None = None
     try:
         answers = parse_extensions(granted)
@@ -391,8 +419,11 @@ def _check_extensions(granted: str, extensions: Sequence[str | Extension]) -> Ag
     for name, parameters in answers:
         extension = objects.get(name)
         if extension is None:
-            if name not in names:
+            if name not in listed:
                 raise HandshakeError(f"The server chose an extension that was not offered: {name}", 101)
+            if name not in names:
+                raise HandshakeError(f"The server chose an extension twice: {name}", 101)
+            names.discard(name)
         elif agreement is not None:
             raise HandshakeError(f"The server chose one extension too many: {name}", 101)
         else:
