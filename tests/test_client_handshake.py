@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from tests.client_servers import Scripted, accept, answer, foreign_server, read_request
 from tests.helpers import Peer
 from ws4py.client import WebSocketBaseClient
+from ws4py.client.network import Deadline, read_head
 from ws4py.exc import ConnectionClosed, HandshakeError
 from ws4py.framing import build_frame
 
@@ -252,44 +254,49 @@ def test_a_unix_socket(tmp_path: Path) -> None:
     assert seen["host"] == "localhost"
 
 
-# --- redirections -----------------------------------------------------------------------------------------------------
-
-
-def redirect(sock: socket.socket, location: str, status: int = 307) -> dict[str, str]:
-    request = read_request(sock)
-    sock.sendall(f"HTTP/1.1 {status} Elsewhere\r\nLocation: {location}\r\n\r\n".encode())
-    return request
-
-
-def test_a_redirection_is_followed_without_telling_secrets_to_others() -> None:
-    here: dict[str, str] = {}
-    there: dict[str, str] = {}
-
+@pytest.mark.parametrize("interim", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early\r\nLink: <x>\r\n\r\n" * 3])
+def test_interim_answers_are_passed_over(interim: bytes) -> None:
     def script(sock: socket.socket) -> None:
-        there.update(read_request(sock))
-        sock.sendall(answer(there))
+        request = read_request(sock)
+        sock.sendall(interim + answer(request))
         Peer(sock, masking=False).say_goodbye()
 
-    with Scripted(script) as second, Scripted(lambda sock: here.update(redirect(sock, second.url + "x"))) as first:
-        url = first.url.replace("//", "//me:secret@")
-        client = Client(url, headers=[("Cookie", "c=1"), ("X-Mine", "1")])
-        with client:
-            assert client.receive() is None
-    assert here["authorization"]
-    assert here["cookie"]
-    assert not {"authorization", "cookie"} & set(there)
-    assert there["x-mine"] == "1"
-    assert there[""] == "GET /x HTTP/1.1"
-    assert there["host"] == f"127.0.0.1:{second.port}"
-    assert (client.url, client.port) == (url, first.port)
-    assert ("Cookie", "c=1") in client.handshake_headers
+    with Scripted(script) as server, Client(server.url) as client:
+        assert client.receive() is None
+    assert client.close_code == 1000
 
 
-def test_redirections_come_to_an_end() -> None:
-    with Scripted(lambda sock: (redirect(sock, "/again"), None)[1]) as server:
-        with pytest.raises(HandshakeError, match="over 3 times"):
-            Client(server.url, max_redirects=3).connect()
-        assert server.connections == 4
-        with pytest.raises(HandshakeError, match="307 Elsewhere"):
-            Client(server.url, max_redirects=0).connect()
-        assert server.connections == 5
+class Dripping:
+    """Stands for a socket that has a byte at a time."""
+
+    def __init__(self, data: bytes) -> None:
+        self._bytes = iter(data)
+
+    def settimeout(self, timeout: float | None) -> None:
+        """Never wait."""
+
+    def recv(self, size: int) -> bytes:
+        return bytes([next(self._bytes)])
+
+
+@pytest.mark.parametrize(("start", "part"), [(b"", b"HTTP/1.1 100 \r\n\r\n"), (b"HTTP/1.1 100 OK\r\n", b"X: y\r\n")])
+def test_the_work_for_a_head_that_drips_grows_no_faster_than_it(start: bytes, part: bytes) -> None:
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    def calls_for_each_byte(parts: int) -> float:
+        nonlocal calls
+        data = start + part * parts + (b"\r\n" if start else b"") + b"HTTP/1.1 403 No\r\n\r\n"
+        calls = 0
+        sys.setprofile(count)
+        try:
+            _, response, _ = read_head(Dripping(data), Deadline(None))
+        finally:
+            sys.setprofile(None)
+        assert response.status == 403
+        return calls / len(data)
+
+    assert calls_for_each_byte(200) < 1.5 * calls_for_each_byte(20)

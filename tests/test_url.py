@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ws4py.client.url import Target, host_header, parse_url, redirected
+from ws4py.client.proxy import Proxy
+from ws4py.client.url import Target, host_header, parse_url, redirected, without_login
 from ws4py.exc import HandshakeError
 
 
@@ -30,11 +31,49 @@ def test_urls(url: str, target: Target) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "ws", "ws:", "ws://", "ws:///x", "ws://:80/", "http://h/", "h:80", "ws://h:x/", "ws://h:70000/", "ws+unix://"],
+    [
+        *("", "ws", "ws:", "ws://", "ws:///x", "ws://:80/", "http://h/", "h:80", "ws://h:x/", "ws://h:70000/"),
+        *("ws+unix://", "ws://[", "ws://[::1/", "ws://a..b/", f"ws://{'a' * 64}.b/", f"ws://{'a.' * 127}b/"),
+        *("ws://\u2100/", "ws://b\xfcch..er/", "ws://\ud800/"),
+    ],
 )
 def test_urls_that_are_none(url: str) -> None:
     with pytest.raises(ValueError, match="Invalid"):
         parse_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("ws://u:s3cret@:80/", "ws://u:s3cret@h:x/", "ws://u:s3/cret@h/", "ws://u:s3?cret@h/", "ws://u:s3#cret@h/"),
+        *(
+            "ws://u:s3cret@a..b/",
+            "ws://u:s3cret@h\u2100/",
+            "ws://u:s3cret@[/",
+            "ws://u:s3cr\net@h:x/",
+            "http://u:s3cret@h/",
+        ),
+        *("u:s3cret@h/", "u:s3/cret@h/", "//u:s3cret@h", "ws+unix://u:s3cret@"),
+    ],
+)
+def test_no_password_is_in_an_error(url: str) -> None:
+    with pytest.raises(ValueError, match="Invalid") as caught:
+        parse_url(url)
+    assert "s3" not in str(caught.value)
+    assert "cret" not in str(caught.value)
+    for proxy in (url, url.replace("ws://", "http://")):
+        try:
+            shown = repr(Proxy.parse(proxy))
+        except ValueError as error:
+            shown = str(error)
+        assert "s3" not in shown
+
+
+def test_a_url_is_shown_without_a_login() -> None:
+    assert without_login("ws://h:90/@x?y=@z") == "ws://h:90/@x?y=@z"
+    assert without_login("ws://u:p@h:90/@x") == "ws://...@h:90/@x"
+    assert without_login("ws+unix:///run/x.sock") == "ws+unix:///run/x.sock"
+    assert "s3cret" not in repr(parse_url("ws://u:s3cret@h/"))
 
 
 @pytest.mark.parametrize(

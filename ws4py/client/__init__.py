@@ -53,11 +53,14 @@ class WebSocketBaseClient(WebSocket):
     :param headers: further headers, (name, value) each. One that the client would send itself is replaced.
     :param exclude_headers: names of headers that are not to be sent, such as ``["origin"]``.
     :param ssl_context: for TLS, in the place of ``ssl_options``.
-    :param connect_timeout: for TCP, a proxy and TLS together.
+    :param connect_timeout: for the look-up of the name, TCP, a proxy and TLS together. A look-up that takes longer is left
+        to its thread, of which all clients have 32 at most.
     :param handshake_timeout: for the answer of the server.
     :param proxy: the URL of an HTTP proxy or, with the extra ``socks``, of a SOCKS proxy; True takes what the
         environment names; None connects directly.
-    :param max_redirects: how many redirections to follow.
+    :param max_redirects: how many redirections to follow. From one to another scheme, host or port on, nothing of the
+        user's is told: no login, ``headers``, ``protocols`` or client certificate of ``ssl_options``. Over TLS it is
+        refused to a client with an ``ssl_context``, which may have a certificate.
     :param max_message_size: of a received message, past which the websocket is closed with 1009.
     :param max_fragments: frames of a received message, likewise.
     :param send_timeout: how long a send may wait for the peer to read.
@@ -140,7 +143,7 @@ class WebSocketBaseClient(WebSocket):
         self._limits = limits
         self.key: bytes | str = generate_key().encode()
         self._client_connected = False
-        self._client_offered: list[str] = []
+        self._client_offered: list[str] | None = None
 
     def _make_event(self) -> Any:
         return threading.Event()
@@ -229,7 +232,6 @@ class WebSocketBaseClient(WebSocket):
 
     def _connect(self) -> None:
         """Connect and shake hands."""
-        self._client_offered = offered_protocols(self.handshake_headers)
         opening = Opening(self, self._network, self._client_dial, self._client_placeholder)
         sock, head, response, early = opening.open()
         try:
@@ -269,7 +271,9 @@ class WebSocketBaseClient(WebSocket):
         """
         parsed = parse_response(b"HTTP/1.1 101 Switching Protocols\r\n" + headers.strip() + b"\r\n\r\n")
         assert parsed is not None, "their end is there"
-        offered = self._client_offered or offered_protocols(self.handshake_headers)
+        offered = self._client_offered
+        if offered is None:  # nothing was asked yet
+            offered = offered_protocols(self.handshake_headers)
         extensions = self._client_extensions
         acceptance = check_response(parsed[0], _text(self.key), protocols=offered, extensions=extensions)
         if acceptance.agreement is not None:
@@ -320,9 +324,16 @@ class WebSocketBaseClient(WebSocket):
 
         :raises ConnectionClosed: if it is not connected, or run already.
         """
-        super().run()
-        while self._connect_again():
+        inbox = self._client_inbox
+        try:
             super().run()
+            while self._connect_again():
+                super().run()
+        except ConnectionClosed:
+            raise  # somebody else runs it, perhaps
+        except BaseException:
+            inbox.end()  # nobody will put anything in
+            raise
 
     @property
     def _may_connect_again(self) -> bool:
@@ -335,10 +346,24 @@ class WebSocketBaseClient(WebSocket):
         )
 
     def _connect_again(self) -> bool:
-        """Wait, and connect again; tell whether that was done."""
+        """Wait, and connect again; tell whether that was done. If not, whatever was the reason, it is at its end."""
         backoff, inbox = self._client_backoff, self._client_inbox
         if backoff is None or not self._may_connect_again:
             return False
+        connected = False
+        try:
+            connected = self._try_again(backoff)
+        except Exception as error:
+            logger.error("%r can't connect again", self, exc_info=error)
+            self._report(error)
+        finally:
+            if not connected:
+                self.client_terminated = self.server_terminated = True
+                inbox.end()
+        return connected
+
+    def _try_again(self, backoff: Backoff) -> bool:
+        """Try until it is connected, or given up, or not wished for any more; tell whether it is connected."""
         if time.monotonic() - self._client_connected_at >= backoff.stable:
             self._client_attempt = 0
         wished = 0.0
@@ -347,10 +372,10 @@ class WebSocketBaseClient(WebSocket):
             delay = backoff.delay(self._client_attempt, wished)
             if delay is None:
                 logger.warning("Gave %s up after %d attempts", where, self._client_attempt)
-                break
+                return False
             logger.info("Connecting to %s again in %.1f seconds", where, delay)
             if self._client_stop.wait(delay):
-                break
+                return False
             self._client_attempt += 1
             wished = 0.0
             self._renew(self.heartbeat_freq)
@@ -360,7 +385,7 @@ class WebSocketBaseClient(WebSocket):
                 logger.info("%s refused: %s", where, error)
                 if not may_help(error):
                     self._report(error)
-                    break
+                    return False
                 wished = retry_after(error)
             except OSError as error:
                 logger.info("Can't connect to %s: %s", where, error)
@@ -368,10 +393,7 @@ class WebSocketBaseClient(WebSocket):
                 if not self._client_stop.is_set():
                     return True
                 self.close_connection()  # close() was called meanwhile
-                break
-        self.client_terminated = self.server_terminated = True
-        inbox.end()
-        return False
+                return False
 
     # --- taking messages out ------------------------------------------------------------------------------------------
 
@@ -422,14 +444,15 @@ class WebSocketBaseClient(WebSocket):
                     connection.pulled = True
                     connection.begin()
                     going_on = self._open()
+                if not going_on:
+                    self._finish(connection, stream)
             except BaseException:
                 connection.end()
                 self.close_connection()
+                inbox.end()
                 raise
-            if not going_on:
-                self._finish(connection, stream)
-                if not self._connect_again():
-                    return
+            if not going_on and not self._connect_again():
+                return
 
     def __iter__(self) -> Iterator[Message]:
         """Iterate over the messages as they come, until the end; see :meth:`receive`."""

@@ -6,7 +6,7 @@ import logging
 import socket as stdlib_socket
 import ssl as stdlib_ssl
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import gevent
 import gevent.event
@@ -17,14 +17,12 @@ import gevent.ssl
 
 from ws4py.client import WebSocketBaseClient
 from ws4py.client.inbox import MAX_MESSAGES, MAX_SIZE
-from ws4py.client.network import Network
+from ws4py.client.network import Deadline, Network
 from ws4py.messaging import Message
 
 __all__ = ["WebSocketClient"]
 
 logger = logging.getLogger("ws4py")
-
-T = TypeVar("T")
 
 
 class GeventNetwork(Network):
@@ -32,12 +30,21 @@ class GeventNetwork(Network):
 
     socket = gevent.socket
 
-    def call(self, function: Callable[[], T]) -> T:
-        """Call a function that blocks, in gevent's own threads unless it was patched."""
-        if gevent.monkey.is_module_patched("socket"):
-            return function()
-        result: T = gevent.get_hub().threadpool.apply(function)
-        return result
+    def run_until(self, function: Callable[[], None], seconds: float | None) -> None:
+        """Let one of gevent's own threads call a function, or a greenlet if it is patched."""
+        patched = gevent.monkey.is_module_patched("socket")
+        task = (gevent if patched else gevent.get_hub().threadpool).spawn(function)
+        gevent.with_timeout(seconds, task.get, timeout_value=None)
+
+    def look_up(self, host: str, port: int, deadline: Deadline) -> list[Any]:
+        """Ask gevent's resolver."""
+        ask = gevent.socket.getaddrinfo
+        seconds = deadline.remaining()
+        found = gevent.with_timeout(seconds, ask, host, port, 0, stdlib_socket.SOCK_STREAM, timeout_value=None)
+        if found is None:
+            raise TimeoutError(f"Not done in {deadline.seconds} seconds")
+        addresses: list[Any] = found
+        return addresses
 
     def adopt(self, sock: stdlib_socket.socket) -> Any:
         """Return a socket of gevent in the place of one of threads."""

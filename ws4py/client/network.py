@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import ipaddress
+import os
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar
 
 from ws4py.exc import HandshakeError
-from ws4py.handshake import Response, parse_response
+from ws4py.handshake import Response, ResponseParser
 
 __all__ = ["Deadline", "Network", "UnconnectedSocket", "read_head"]
 
 T = TypeVar("T")
+
+MAX_CALLS: Final = 32
+"""How many threads may do at once, for all clients, what can't be interrupted: look-ups of names, say."""
 
 
 class Deadline:
@@ -92,9 +100,76 @@ class Network:
 
     socket: Any = socket
 
-    def call(self, function: Callable[[], T]) -> T:
-        """Call a function that blocks, of a library that knows nothing but threads."""
-        return function()
+    def call(self, function: Callable[[], T], deadline: Deadline, discard: Callable[[T], object]) -> T:
+        """Call a function that blocks and knows no deadline. At the deadline it is left to itself.
+
+        :param discard: is given what the function returns when nobody waits for it any more.
+        :raises TimeoutError: at the deadline.
+        :raises OSError: if there is no thread for it.
+        """
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                result = function()
+            except BaseException as error:  # noqa: BLE001 - whoever waits has it
+                if future.set_running_or_notify_cancel():
+                    future.set_exception(error)
+            else:
+                if future.set_running_or_notify_cancel():
+                    future.set_result(result)
+                else:
+                    discard(result)
+
+        try:
+            self.run_until(run, deadline.remaining())
+        finally:
+            late = future.cancel()
+        if late:
+            raise TimeoutError(f"Not done in {deadline.seconds} seconds")
+        return future.result()
+
+    def run_until(self, function: Callable[[], None], seconds: float | None) -> None:
+        """Let something else call a function, and wait until it returns, at most for so long.
+
+        There may be :data:`MAX_CALLS` such functions at once: one more does not begin.
+        """
+        if seconds is None:
+            function()
+            return
+        until, turns = time.monotonic() + seconds, _turns
+        if not turns.acquire(timeout=seconds):
+            return
+
+        def run() -> None:
+            try:
+                function()
+            finally:
+                turns.release()
+
+        thread = threading.Thread(target=run, name="WebSocketClientCall", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            turns.release()
+            raise OSError(errno.EAGAIN, str(error)) from error
+        thread.join(max(0.0, until - time.monotonic()))
+
+    def look_up(self, host: str, port: int, deadline: Deadline) -> list[Any]:
+        """Return the addresses of a host, as getaddrinfo does.
+
+        :raises OSError: if there are none: TimeoutError if that is not known in time.
+        """
+
+        def ask() -> list[Any]:
+            addresses: list[Any] = self.socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+            return addresses
+
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            return self.call(ask, deadline, lambda _: None)
+        return ask()
 
     def adopt(self, sock: socket.socket) -> Any:
         """Return the socket that such a library has made as one of this network."""
@@ -109,7 +184,10 @@ class Network:
         :raises OSError: if none answers: TimeoutError if that was because of the deadline.
         """
         module = self.socket
-        addresses = module.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+        try:
+            addresses = self.look_up(host, port, deadline)
+        except TimeoutError as error:
+            raise TimeoutError(f"No address of {host} in {deadline.seconds} seconds") from error
         failure: OSError | None = None
         for index, (family, kind, proto, _, address) in enumerate(addresses):
             try:
@@ -167,6 +245,19 @@ class Network:
         return context.wrap_socket(sock, server_hostname=hostname)
 
 
+_turns = threading.BoundedSemaphore(MAX_CALLS)
+
+
+def _after_fork_in_child() -> None:
+    """The threads that had a turn are not in the child."""
+    global _turns  # noqa: PLW0603
+    _turns = threading.BoundedSemaphore(MAX_CALLS)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
 def read_head(sock: Any, deadline: Deadline, who: str = "server") -> tuple[bytes, Response, bytes]:
     """Read the head of an HTTP response.
 
@@ -174,19 +265,19 @@ def read_head(sock: Any, deadline: Deadline, who: str = "server") -> tuple[bytes
     :returns: the head as it came, its meaning, and the bytes that came after it.
     :raises HandshakeError: if it is none, or too long, or does not come whole or in time.
     """
-    data = b""
+    parser = ResponseParser()
+    came = "before"
     while True:
         try:
             sock.settimeout(deadline.remaining())
-            part = sock.recv(16384)
+            data = sock.recv(16384)
         except TimeoutError:
             raise HandshakeError(f"The {who} did not answer in {deadline.seconds} seconds") from None
         except OSError as error:
             raise HandshakeError(f"The {who} broke the connection: {error}") from error
-        if not part:
-            raise HandshakeError(f"The {who} closed the connection {'within' if data else 'before'} its answer")
-        data += part
-        parsed = parse_response(data)
-        if parsed is not None:
-            response, rest = parsed
-            return data[: len(data) - len(rest)], response, rest
+        if not data:
+            raise HandshakeError(f"The {who} closed the connection {came} its answer")
+        response = parser.receive(data)
+        if response is not None:
+            return parser.head, response, parser.rest
+        came = "within"

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from ws4py.client.network import Deadline, Network, UnconnectedSocket, read_head
 from ws4py.client.proxy import choose_proxy, connect_through
 from ws4py.client.tls import make_context
-from ws4py.client.url import redirected
+from ws4py.client.url import MAX_SHOWN, redirected
 from ws4py.exc import HandshakeError
-from ws4py.handshake import Response
+from ws4py.handshake import Response, build_request
 
 if TYPE_CHECKING:
     from ws4py.client import WebSocketBaseClient
@@ -24,8 +24,21 @@ logger = logging.getLogger("ws4py")
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 # What says where a client is to connect, and what it says there.
 POINTERS: Final = ("scheme", "host", "port", "resource", "unix_socket_path", "extra_headers", "_client_login")
-# What another host than the one that was asked must not learn.
-PRIVATE: Final = frozenset({"authorization", "cookie", "host", "proxy-authorization"})
+# What a redirection to another scheme, host or port may be asked with: what every client sends. All else is the user's,
+# and may be a secret: a cookie, a key of an API, a token in the place of a subprotocol.
+PUBLIC_HEADERS: Final = frozenset(
+    {
+        "connection",
+        "host",
+        "origin",
+        "sec-websocket-extensions",
+        "sec-websocket-key",
+        "sec-websocket-version",
+        "upgrade",
+    }
+)
+# The ssl_options that are for the host that the user has named: who the client is there, and what that host is called.
+PRIVATE_OPTIONS: Final = frozenset({"certfile", "keyfile", "password", "server_hostname"})
 
 
 @dataclass(frozen=True)
@@ -54,6 +67,7 @@ class Opening:
         self._network = network
         self._options = options
         self._settings = settings
+        self._elsewhere = False  # redirected to another scheme, host or port, from where nothing leads back
 
     def open(self) -> tuple[Any, bytes, Response, bytes]:
         """Connect and send the request, again where redirections lead.
@@ -101,11 +115,18 @@ class Opening:
         if not client.scheme.startswith("wss"):
             return sock
         try:
-            context = client.ssl_context or make_context(client.ssl_options)
+            context, hostname = self._tls()
         except BaseException:
             sock.close()
             raise
-        return network.start_tls(sock, context, client.ssl_options.get("server_hostname") or client.host, deadline)
+        return network.start_tls(sock, context, hostname, deadline)
+
+    def _tls(self) -> tuple[Any, str]:
+        """Return the context for TLS, and the name that the certificate must have."""
+        client, options = self._client, self._client.ssl_options
+        if self._elsewhere:
+            options = {name: value for name, value in options.items() if name not in PRIVATE_OPTIONS}
+        return client.ssl_context or make_context(options), options.get("server_hostname") or client.host
 
     def _timeout(self, default: float | None) -> float | None:
         own = self._settings.gettimeout()
@@ -113,7 +134,13 @@ class Opening:
 
     def _ask(self, sock: Any) -> tuple[bytes, Response, bytes]:
         deadline = Deadline(self._timeout(self._options.handshake_timeout))
-        request = self._client.handshake_request
+        client, headers = self._client, self._client.handshake_headers
+        if self._elsewhere:
+            headers = [item for item in headers if item[0].lower() in PUBLIC_HEADERS]
+            request = build_request(client.resource, headers)
+        else:
+            request = client.handshake_request
+        client._client_offered = offered_protocols(headers)
         try:
             sock.settimeout(deadline.remaining())
             sock.sendall(request)
@@ -127,7 +154,7 @@ class Opening:
         before = (client.scheme, client.host, client.port)
         if client.unix_socket_path is not None:
             if not location.startswith("/") or location.startswith("//"):
-                raise HandshakeError(f"Redirected from a unix socket to {location!r}")
+                raise HandshakeError(f"Redirected from a unix socket to {location[:MAX_SHOWN]!r}")
             client.resource = location.partition("#")[0]
             return
         url = redirected(client.scheme, client.host, client.port, client.resource, location)
@@ -135,11 +162,17 @@ class Opening:
         try:
             client._point_to(url)
         except ValueError as error:
-            raise HandshakeError(f"Redirected to {location!r}: {error}") from error
+            raise HandshakeError(f"Redirected to what is no websocket: {str(error)[:MAX_SHOWN]}") from None
         if (client.scheme, client.host, client.port) == before:
             client._client_login = client._client_login or login
         else:
-            client.extra_headers = [item for item in client.extra_headers if item[0].lower() not in PRIVATE]
+            self._elsewhere = True
+            client.extra_headers = []
+            if client.ssl_context is not None and client.scheme == "wss":
+                raise HandshakeError(
+                    f"Redirected to {client.host} port {client.port}, which is not told what ssl_context may hold: a "
+                    "certificate of the client, perhaps"
+                )
         logger.debug("Redirected to %s port %s", client.host, client.port)
 
 

@@ -6,12 +6,12 @@ import base64
 import ipaddress
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from ws4py.client.network import Deadline, Network, read_head
-from ws4py.client.url import host_header
+from ws4py.client.url import host_and_port, host_header, split_url
 from ws4py.exc import HandshakeError
 
 __all__ = ["Proxy", "choose_proxy", "connect_through"]
@@ -27,7 +27,7 @@ class Proxy:
     host: str
     port: int
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
 
     @classmethod
     def parse(cls, url: str) -> Proxy:
@@ -35,18 +35,18 @@ class Proxy:
 
         :raises ValueError: if it is none.
         """
-        parts = urlsplit(url if "://" in url else f"http://{url}")
+        try:
+            parts = split_url(url if "://" in url else f"http://{url}")
+            host, port = host_and_port(parts)
+        except ValueError as error:
+            raise ValueError(f"The proxy's URL is none: {error}") from None
         if parts.scheme not in DEFAULT_PORTS:
             raise ValueError(f"A proxy is one of {', '.join(DEFAULT_PORTS)}, not {parts.scheme}")
-        try:
-            port = parts.port
-        except ValueError as error:
-            raise ValueError(f"Invalid proxy {parts.hostname!r}: {error}") from None
-        if not parts.hostname:
+        if not host:
             raise ValueError("The proxy's URL names no host")
         username = None if parts.username is None else unquote(parts.username)
         password = None if parts.password is None else unquote(parts.password)
-        return cls(parts.scheme, parts.hostname, port or DEFAULT_PORTS[parts.scheme], username, password)
+        return cls(parts.scheme, host, port or DEFAULT_PORTS[parts.scheme], username, password)
 
 
 def choose_proxy(scheme: str, host: str, port: int, proxy: str | bool | None) -> Proxy | None:
@@ -132,12 +132,23 @@ def _connect_socks(
     client = SocksProxy.from_url(f"{scheme}://{login}{there}:{proxy.port}", rdns=lookup_there)
     remaining = deadline.remaining()
     try:
-        sock = network.adopt(network.call(lambda: client.connect(host, port, timeout=remaining)))
-    except python_socks.ProxyTimeoutError as error:
+        # Its timeout is that of each of its steps, so the deadline is for all of them.
+        sock = network.call(lambda: client.connect(host, port, timeout=remaining), deadline, lambda sock: sock.close())
+    except (TimeoutError, python_socks.ProxyTimeoutError) as error:
         raise TimeoutError(f"No connection through the proxy in {deadline.seconds} seconds") from error
     except python_socks.ProxyConnectionError as error:
         raise OSError(error.errno, f"The proxy can't be reached: {error.strerror}") from error
     except python_socks.ProxyError as error:
         raise HandshakeError(f"The proxy refused: {error}") from error
-    prepare(sock)
+    except OSError:
+        raise
+    except Exception as error:
+        # Of what a proxy may answer, or be asked for, it fails to read some, with errors of any kind.
+        raise HandshakeError(f"The proxy can't be used: {type(error).__name__}") from error
+    sock = network.adopt(sock)
+    try:
+        prepare(sock)
+    except BaseException:
+        sock.close()
+        raise
     return sock

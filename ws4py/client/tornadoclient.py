@@ -152,7 +152,14 @@ class TornadoWebSocketClient(WebSocketBaseClient):
             return
         going_on = True
         while going_on:
-            await self._serve(loop, opened)
+            try:
+                await self._serve(loop, opened)
+            except Exception as error:
+                logger.error("%r could not be served", self, exc_info=error)
+                self._report(error)
+                if not opened.done():
+                    opened.set_exception(error)
+                    return
             going_on = await loop.run_in_executor(None, self._connect_again)
 
     async def _serve(self, loop: IOLoop, opened: asyncio.Future[None]) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from ws4py.exc import HandshakeError
 
-__all__ = ["Target", "parse_url", "redirected"]
+__all__ = ["Target", "host_and_port", "host_header", "parse_url", "redirected", "split_url", "without_login"]
 
+MAX_SHOWN: Final = 200
+"""The most characters of a server's words that an error repeats."""
 DEFAULT_PORTS: Final = {"ws": 80, "wss": 443}
+MAX_HOST: Final = 253
+"""The most characters of a name in the DNS (RFC 1035, section 2.3.4: 255 bytes, two more than its text has)."""
+
 _UNSAFE: Final = re.compile(r"[\x00-\x20\x7f]")
 
 
@@ -34,7 +39,50 @@ class Target:
     resource: str
     unix_socket_path: str | None = None
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+
+def without_login(url: str) -> str:
+    """Return a URL, or what was meant to be one, as errors and logs may have it: without the name and the password.
+
+    A password may hold by mistake what ends the host's part of a URL. So of one that makes no sense nothing is left
+    before its last ``@``.
+    """
+    try:
+        host, _ = host_and_port(split_url(url))
+    except ValueError:
+        host = ""
+    login = "[^/?#]*@" if host else ".*@"
+    return re.sub(rf"(?s)^([^/?#@]*//)?{login}", r"\1...@", url)
+
+
+def split_url(url: str) -> SplitResult:
+    """Split a URL.
+
+    :raises ValueError: if it is none. No part of it is in the text, since that could be the password.
+    """
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise ValueError("it can't be split into its parts") from None
+
+
+def host_and_port(parts: SplitResult) -> tuple[str, int | None]:
+    """Return the host of a URL in ASCII, empty if it has none, and its port, None if none is named.
+
+    :raises ValueError: for a port that is none, or a host that can't be looked up; likewise.
+    """
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError("its port is not one from 0 to 65535") from None
+    try:
+        host = (parts.hostname or "").encode("idna").decode()
+    except UnicodeError:
+        raise ValueError("its host is no name") from None
+    if len(host) > MAX_HOST or _UNSAFE.search(host):
+        raise ValueError("its host is no name")
+    return host, port
 
 
 def parse_url(url: str) -> Target:
@@ -49,30 +97,27 @@ def parse_url(url: str) -> Target:
     scheme, colon, _ = url.partition(":")
     scheme = scheme.lower()
     if not colon or scheme not in ("ws", "wss", "ws+unix", "wss+unix"):
-        raise ValueError(f"Invalid scheme in {url!r}: a websocket's URL begins with ws://, wss:// or ws+unix://")
-    parts = urlsplit(url)
+        raise ValueError(
+            f"Invalid scheme in {without_login(url)!r}: a websocket's URL begins with ws://, wss:// or ws+unix://"
+        )
+    try:
+        parts = split_url(url)
+        host, port = ("localhost", None) if scheme.endswith("+unix") else host_and_port(parts)
+    except ValueError as error:
+        raise ValueError(f"Invalid URL {without_login(url)!r}: {error}") from None
     path = _UNSAFE.sub(lambda match: quote(match[0]), parts.path) or "/"
     query = "?" + _UNSAFE.sub(lambda match: quote(match[0]), parts.query) if parts.query else ""
     if scheme.endswith("+unix"):
         if "%2f" in parts.netloc.lower():
-            return Target(scheme, "localhost", None, path + query, unquote(parts.netloc))
+            return Target(scheme, host, None, path + query, unquote(parts.netloc))
         if parts.path in ("", "/"):
-            raise ValueError(f"Invalid URL {url!r}: the path of the unix socket is missing")
-        return Target(scheme, "localhost", None, "/" + query, unquote(parts.path))
-    try:
-        port = parts.port or DEFAULT_PORTS[scheme]
-        host = _ascii(parts.hostname or "")
-    except ValueError as error:
-        raise ValueError(f"Invalid URL {url!r}: {error}") from None
-    if not host or not parts.netloc or _UNSAFE.search(host):
-        raise ValueError(f"Invalid hostname in {url!r}")
+            raise ValueError(f"Invalid URL {without_login(url)!r}: the path of the unix socket is missing")
+        return Target(scheme, host, None, "/" + query, unquote(parts.path))
+    if not host:
+        raise ValueError(f"Invalid hostname in {without_login(url)!r}")
     username = None if parts.username is None else unquote(parts.username)
     password = None if parts.password is None else unquote(parts.password)
-    return Target(scheme, host, port, path + query, None, username, password)
-
-
-def _ascii(host: str) -> str:
-    return host if host.isascii() else host.encode("idna").decode()
+    return Target(scheme, host, port or DEFAULT_PORTS[scheme], path + query, None, username, password)
 
 
 def host_header(scheme: str, host: str, port: int | None) -> str:
@@ -85,15 +130,18 @@ def redirected(scheme: str, host: str, port: int | None, resource: str, location
     """Return the URL that a redirection leads to, as one of ws:// or wss://.
 
     :param location: as the answer has it, absolute or relative to the other parameters.
-    :raises HandshakeError: if it leads somewhere else, or away from TLS.
+    :raises HandshakeError: if it leads somewhere else, or away from TLS, or is no URL.
     """
     secure = scheme.startswith("wss")
     base = f"{'https' if secure else 'http'}://{host_header(scheme, host, port)}{resource}"
-    url = re.sub(r"(?i)^ws(s?):", r"http\1:", location.strip())
-    url = urljoin(base, url)
+    shown = repr(without_login(location)[:MAX_SHOWN])
+    try:
+        url = urljoin(base, re.sub(r"(?i)^ws(s?):", r"http\1:", location.strip()))
+    except ValueError:
+        raise HandshakeError(f"Redirected to {shown}, which is no URL") from None
     match = re.match(r"(?i)http(s?):", url)
     if match is None:
-        raise HandshakeError(f"Redirected to {location!r}, which is no websocket")
+        raise HandshakeError(f"Redirected to {shown}, which is no websocket")
     if secure and not match[1]:
-        raise HandshakeError(f"Redirected from TLS to {location!r}, which is not encrypted")
+        raise HandshakeError(f"Redirected from TLS to {shown}, which is not encrypted")
     return f"ws{match[1].lower()}:{url[match.end() :]}"
