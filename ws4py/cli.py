@@ -21,12 +21,15 @@ from typing import Any, Final
 
 from ws4py import __version__, statscli
 from ws4py.client.threadedclient import WebSocketClient
+from ws4py.client.url import without_login
 from ws4py.exc import HandshakeError, WebSocketException
 from ws4py.messaging import Message
 
 __all__ = ["main"]
 
 PROMPT: Final = "> "
+MAX_MESSAGE_SIZE: Final = 64 << 20
+"""The most bytes of a message that is shown; a larger one closes the websocket."""
 # Closes that are no failure: normal, going away, no code.
 PEACEFUL: Final = frozenset({1000, 1001, 1005})
 HELP: Final = """\
@@ -197,7 +200,7 @@ def run_connect(options: argparse.Namespace) -> int:
             connect_timeout=options.timeout or None,
             handshake_timeout=options.timeout or None,
             proxy=True if options.proxy is None else None if options.proxy == "none" else options.proxy,
-            max_message_size=None,
+            max_message_size=MAX_MESSAGE_SIZE,
         )
     except ValueError as error:
         return _fail(str(error))
@@ -220,9 +223,9 @@ def _talk(talk: Talk, client: CommandLineClient, options: argparse.Namespace) ->
     except KeyboardInterrupt:
         return 130
     except HandshakeError as error:
-        return _fail(f"{options.url}: {_printable(str(error))}")
+        return _fail(f"{_shown(options.url)}: {_printable(str(error))}")
     except OSError as error:
-        return _fail(f"can't connect to {options.url}: {_reason(error)}")
+        return _fail(f"can't connect to {_shown(options.url)}: {_printable(_reason(error))}")
     try:
         return talk.run()
     except KeyboardInterrupt:
@@ -233,6 +236,10 @@ def _talk(talk: Talk, client: CommandLineClient, options: argparse.Namespace) ->
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         talk.leave()
         return 1
+
+
+def _shown(url: str) -> str:
+    return _printable(without_login(url))
 
 
 def _reason(error: OSError) -> str:

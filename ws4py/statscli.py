@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import http.client
 import json
 import os
 import shutil
@@ -13,7 +14,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
+
+from ws4py.client.url import host_and_port, split_url, without_login
 
 from ws4py.labels import printable
 
@@ -25,6 +28,12 @@ BARS: Final = " ▁▂▃▄▅▆▇█"
 CLEAR: Final = "\x1b[H\x1b[J"
 OTHER_SCREEN: Final = "\x1b[?1049h\x1b[?25l"
 FIRST_SCREEN: Final = "\x1b[?25h\x1b[?1049l"
+
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+MAX_REDIRECTS: Final = 5
+MAX_ANSWER: Final = 4 << 20
+"""The most bytes that are read of an answer."""
 
 
 def add_command(commands: Any, header: Callable[[str], tuple[str, str]], seconds: Callable[[str], float]) -> None:
@@ -59,18 +68,35 @@ def add_command(commands: Any, header: Callable[[str], tuple[str, str]], seconds
 class Failure(Exception):
     """Why there are no figures, in a sentence."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(_clean(text))
+
+
+class NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows nothing: urllib would send a password to wherever a server points."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Return no request, so that the redirection is an HTTPError."""
+
+
+_opener = urllib.request.build_opener(NoRedirects)
+
 
 def make_request(url: str, headers: Sequence[tuple[str, str]] = ()) -> urllib.request.Request:
     """Return the request for the figures that are mounted at ``url``.
 
     :raises Failure: if it is no URL of HTTP.
     """
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Failure(f"{url!r} is no http:// or https:// address")
+    try:
+        parts = split_url(url if "://" in url else f"http://{url}")
+        host, _ = host_and_port(parts)
+    except ValueError:
+        host = ""
+    if not host or parts.scheme not in DEFAULT_PORTS:
+        raise Failure(f"{without_login(url)!r} is no http:// or https:// address")
     path = parts.path if parts.path.endswith("/stats.json") else f"{parts.path.rstrip('/')}/stats.json"
-    userinfo, _, host = parts.netloc.rpartition("@")
-    request = urllib.request.Request(urlunsplit((parts.scheme, host, path, parts.query, "")))  # noqa: S310 - see above
+    userinfo, _, netloc = parts.netloc.rpartition("@")
+    request = urllib.request.Request(urlunsplit((parts.scheme, netloc, path, parts.query, "")))  # noqa: S310 - see above
     if userinfo:
         request.add_header("Authorization", f"Basic {base64.b64encode(unquote(userinfo).encode()).decode()}")
     for name, value in headers:
@@ -79,27 +105,63 @@ def make_request(url: str, headers: Sequence[tuple[str, str]] = ()) -> urllib.re
 
 
 def fetch(request: urllib.request.Request, timeout: float) -> Figures:
-    """Return the figures.
+    """Return the figures. Redirections are followed to the same scheme, host and port only, since the request may carry
+    a password.
 
-    :param timeout: in seconds.
+    :param timeout: in seconds: for each wait, and for all of the answer's body.
     :raises Failure: if there are none.
     """
+    host = request.host
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310 - it is of HTTP
-            figures = json.load(answer)
+        figures = _clean(json.loads(_ask(request, timeout)))
     except urllib.error.HTTPError as error:
         with error:
             text = error.read(200).decode(errors="replace").strip().partition("\n")[0]
         plain = error.headers.get_content_type() == "text/plain"
-        raise Failure(_clean(f"the server answers {error.code} {error.reason}{': ' + text if plain else ''}")) from None
+        raise Failure(f"the server answers {error.code} {error.reason}{': ' + text if plain else ''}") from None
     except urllib.error.URLError as error:
-        raise Failure(f"{request.host} can't be asked: {error.reason}") from None
-    except (OSError, ValueError) as error:
-        raise Failure(f"the answer of {request.host} can't be read: {error}") from None
+        raise Failure(f"{host} can't be asked: {error.reason}") from None
+    except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
+        raise Failure(f"the answer of {host} can't be read: {error or type(error).__name__}") from None
     if not isinstance(figures, dict) or "connections" not in figures or "workers" not in figures:
         raise Failure("these are not the statistics of ws4py: give the URL where they are mounted")
-    clean: Figures = _clean(figures)
-    return clean
+    return figures
+
+
+def _ask(request: urllib.request.Request, timeout: float) -> bytes:
+    """Return the body of the answer."""
+    deadline = time.monotonic() + timeout
+    for _ in range(MAX_REDIRECTS):
+        try:
+            answer = _opener.open(request, timeout=timeout)
+            break
+        except urllib.error.HTTPError as error:
+            location = error.headers.get("Location")
+            if error.code not in REDIRECTS or not location:
+                raise
+            error.close()
+            url = urljoin(request.full_url, location)
+            if _origin(url) != _origin(request.full_url):
+                where = without_login(url)[:200]
+                raise Failure(f"redirected to {where}: give that address, if it may get what you send") from None
+            request = urllib.request.Request(url, headers=request.headers)  # noqa: S310 - it is of HTTP, as before
+    else:
+        raise Failure(f"redirected over {MAX_REDIRECTS} times")
+    with answer:
+        data = bytearray()
+        while part := answer.read1(65536):
+            data += part
+            if len(data) > MAX_ANSWER:
+                raise ValueError(f"it is over {MAX_ANSWER} bytes")
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not whole in {timeout} seconds")
+    return bytes(data)
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    """Return the scheme, the host and the port of a URL."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme)
 
 
 def _clean(value: Any) -> Any:
@@ -134,7 +196,10 @@ def _once(options: argparse.Namespace, figures: Figures, before: Figures | None)
     if options.json:
         return json.dumps(figures, indent=None if options.watch else 2) + "\n"
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    return render(figures, before, _width(), colour) + "\n"
+    try:
+        return render(figures, before, _width(), colour) + "\n"
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        raise Failure("these are not the statistics of ws4py, or of a version that this one does not know") from None
 
 
 def _width() -> int:
