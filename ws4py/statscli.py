@@ -17,7 +17,6 @@ from typing import Any, Final
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from ws4py.client.url import host_and_port, split_url, without_login
-
 from ws4py.labels import printable
 
 __all__ = ["add_command", "render"]
@@ -69,7 +68,7 @@ class Failure(Exception):
     """Why there are no figures, in a sentence."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(_clean(text))
+        super().__init__(printable(text))
 
 
 class NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -142,8 +141,8 @@ def _ask(request: urllib.request.Request, timeout: float) -> bytes:
             error.close()
             url = urljoin(request.full_url, location)
             if _origin(url) != _origin(request.full_url):
-                where = without_login(url)[:200]
-                raise Failure(f"redirected to {where}: give that address, if it may get what you send") from None
+                text = f"redirected to {without_login(url)}: give that address, if it may get what you send"
+                raise Failure(text) from None
             request = urllib.request.Request(url, headers=request.headers)  # noqa: S310 - it is of HTTP, as before
     else:
         raise Failure(f"redirected over {MAX_REDIRECTS} times")

@@ -25,6 +25,7 @@ from ws4py.exc import ConnectionClosed, HandshakeError
 from ws4py.extensions import Extension
 from ws4py.extensions.permessage_deflate import with_compression
 from ws4py.handshake import build_request, check_response, generate_key, offer_extensions, parse_response
+from ws4py.labels import printable
 from ws4py.messaging import CloseControlMessage, Message
 from ws4py.streaming import DEFAULT_MAX_FRAGMENTS, DEFAULT_MAX_MESSAGE_SIZE, Stream
 from ws4py.websocket import ConnectionRecord, WebSocket
@@ -53,8 +54,8 @@ class WebSocketBaseClient(WebSocket):
     :param headers: further headers, (name, value) each. One that the client would send itself is replaced.
     :param exclude_headers: names of headers that are not to be sent, such as ``["origin"]``.
     :param ssl_context: for TLS, in the place of ``ssl_options``.
-    :param connect_timeout: for the look-up of the name, TCP, a proxy and TLS together. A look-up that takes longer is left
-        to its thread, of which all clients have 32 at most.
+    :param connect_timeout: for the look-up of the name, TCP, a proxy and TLS together. A look-up that takes longer is
+        left to its thread, of which all clients have 32 at most.
     :param handshake_timeout: for the answer of the server.
     :param proxy: the URL of an HTTP proxy or, with the extra ``socks``, of a SOCKS proxy; True takes what the
         environment names; None connects directly.
@@ -382,7 +383,7 @@ class WebSocketBaseClient(WebSocket):
             try:
                 self._connect()
             except HandshakeError as error:
-                logger.info("%s refused: %s", where, error)
+                logger.info("%s refused: %s", where, printable(str(error)))
                 if not may_help(error):
                     self._report(error)
                     return False

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 from ws4py.client.network import Deadline, Network, UnconnectedSocket, read_head
 from ws4py.client.proxy import choose_proxy, connect_through
 from ws4py.client.tls import make_context
-from ws4py.client.url import MAX_SHOWN, redirected
+from ws4py.client.url import redirected
 from ws4py.exc import HandshakeError
 from ws4py.handshake import Response, build_request
+from ws4py.labels import printable
 
 if TYPE_CHECKING:
     from ws4py.client import WebSocketBaseClient
@@ -154,7 +155,7 @@ class Opening:
         before = (client.scheme, client.host, client.port)
         if client.unix_socket_path is not None:
             if not location.startswith("/") or location.startswith("//"):
-                raise HandshakeError(f"Redirected from a unix socket to {location[:MAX_SHOWN]!r}")
+                raise HandshakeError(f"Redirected from a unix socket to {printable(location)!r}")
             client.resource = location.partition("#")[0]
             return
         url = redirected(client.scheme, client.host, client.port, client.resource, location)
@@ -162,7 +163,7 @@ class Opening:
         try:
             client._point_to(url)
         except ValueError as error:
-            raise HandshakeError(f"Redirected to what is no websocket: {str(error)[:MAX_SHOWN]}") from None
+            raise HandshakeError(f"Redirected to what is no websocket: {printable(str(error))}") from None
         if (client.scheme, client.host, client.port) == before:
             client._client_login = client._client_login or login
         else:

@@ -8,11 +8,10 @@ from typing import Final
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from ws4py.exc import HandshakeError
+from ws4py.labels import printable
 
 __all__ = ["Target", "host_and_port", "host_header", "parse_url", "redirected", "split_url", "without_login"]
 
-MAX_SHOWN: Final = 200
-"""The most characters of a server's words that an error repeats."""
 DEFAULT_PORTS: Final = {"ws": 80, "wss": 443}
 MAX_HOST: Final = 253
 """The most characters of a name in the DNS (RFC 1035, section 2.3.4: 255 bytes, two more than its text has)."""
@@ -134,7 +133,7 @@ def redirected(scheme: str, host: str, port: int | None, resource: str, location
     """
     secure = scheme.startswith("wss")
     base = f"{'https' if secure else 'http'}://{host_header(scheme, host, port)}{resource}"
-    shown = repr(without_login(location)[:MAX_SHOWN])
+    shown = repr(printable(without_login(location)))
     try:
         url = urljoin(base, re.sub(r"(?i)^ws(s?):", r"http\1:", location.strip()))
     except ValueError:
