@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
@@ -24,6 +25,11 @@ __all__ = ["add_command", "render"]
 Figures = dict[str, Any]
 
 BARS: Final = " ▁▂▃▄▅▆▇█"
+PLACED: Final = frozenset(
+    {"connections_opened", "turns", "handled_messages", "handler_errors", "broadcasts", "broadcast_deliveries"}
+)
+"""Counters that have a place of their own in the text, or are for machines."""
+
 CLEAR: Final = "\x1b[H\x1b[J"
 OTHER_SCREEN: Final = "\x1b[?1049h\x1b[?25l"
 FIRST_SCREEN: Final = "\x1b[?25h\x1b[?1049l"
@@ -304,7 +310,22 @@ def render(figures: Figures, before: Figures | None = None, width: int = 80, col
     acted = {name: count for name, count in figures["limits"].items() if count}
     lines += ["", _row("Limits", "" if acted else "none had to act", _counts("", acted) if acted else "")]
     lines.append(_row("Broadcasts", f"{figures['broadcasts']:,}", f"{figures['deliveries']:,} deliveries"))
+    others = _other_counts(figures)
+    if others:
+        lines.append(_row("Also", _counts("", others), ""))
     return "\n".join(line.rstrip() if colour else line.rstrip()[:width] for line in lines if line.strip() or not line)
+
+
+def _other_counts(figures: Figures) -> dict[str, int]:
+    """Return the counters that are not 0 and have no place of their own."""
+    from ws4py.manager.metrics import METRICS
+
+    found: dict[str, int] = {}
+    for metric in METRICS:
+        if metric.kind == "counter" and not metric.labels and metric.name not in PLACED:
+            with suppress(LookupError):  # the server is older
+                found.update((metric.title.lower(), value) for _, value in metric.samples(figures) if value)
+    return found
 
 
 def _row(title: str, first: str, rest: str) -> str:
