@@ -9,7 +9,14 @@ import pytest
 
 from ws4py.manager import Limits, WebSocketManager
 
-COUNTS = ("max_message_size", "max_fragments", "max_connections", "max_connections_per_ip", "max_messages_per_second")
+COUNTS = (
+    "max_message_size",
+    "max_fragments",
+    "max_connections",
+    "max_connections_per_ip",
+    "max_messages_per_second",
+    "max_waiting_senders",
+)
 SIZES = ("max_inbox_messages", "max_inbox_size", "max_outbox_size")
 INTERVALS = ("message_timeout", "ping_interval", "ping_timeout")
 TIMES = ("send_timeout", "close_timeout", "drain_timeout")
@@ -26,6 +33,7 @@ def test_the_defaults() -> None:
         "max_inbox_size": 1 << 20,
         "max_outbox_size": 1 << 20,
         "send_timeout": 10.0,
+        "max_waiting_senders": None,
         "overflow": "close",
         "max_connections": None,
         "max_connections_per_ip": None,

@@ -7,22 +7,30 @@ Ping. What waits, waits with a deadline.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import time
+import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from ws4py.deadline import MessageDeadline
-from ws4py.exc import ConnectionClosed, SlowConsumer, WebSocketException
+from ws4py.exc import ConnectionClosed, ManagerError, SlowConsumer, WebSocketException
 from ws4py.framing import FIN, OPCODE_CONTINUATION, OPCODE_PING
-from ws4py.messaging import CloseCode, CloseControlMessage
-from ws4py.ports import BROKEN, Port, make_port
+from ws4py.messaging import CloseCode, CloseControlMessage, Message
+from ws4py.ports import BROKEN, InheritedPort, Port, make_port
 from ws4py.streaming import Stream
 
 __all__ = ["BlockingConnection"]
 
 logger = logging.getLogger("ws4py")
+
+SOON: Final = 0.001
+"""For how many seconds at a time to wait for a lock that is held for a few steps only, before one looks whether that is
+still so."""
+
+_connections: weakref.WeakSet[BlockingConnection] = weakref.WeakSet()
 
 
 class BlockingConnection:
@@ -36,15 +44,19 @@ class BlockingConnection:
     :param ping_timeout: how long the silence may last after that, before the peer counts as dead; None waits for ever.
     :param message_timeout: how long a message may take to come, unless it comes faster than 1 KiB a second; None waits
         for ever.
+    :param max_messages_per_second: how many may come, control frames included; see :meth:`take_in`. None for no limit.
     :param clock: a monotonic clock.
     :param port: for the socket; what suits its type by default.
     """
 
     __slots__ = (
+        "__weakref__",
         "_cancel",
         "_clock",
         "_close_deadline",
         "_close_sent",
+        "_close_waiting",
+        "_fragmenting",
         "_heard_at",
         "_message_deadline",
         "_message_lock",
@@ -53,14 +65,19 @@ class BlockingConnection:
         "_ping_sent_at",
         "_pong",
         "_port",
+        "_rate_count",
+        "_rate_window",
         "_returned_at",
         "_runner",
+        "_sock",
         "_stream",
+        "_unwritten",
         "_write_lock",
         "close_timeout",
         "dropped",
         "failed",
         "finishing",
+        "max_messages_per_second",
         "message_timeout",
         "opened",
         "ping_interval",
@@ -79,6 +96,7 @@ class BlockingConnection:
         ping_interval: float | None = 30.0,
         ping_timeout: float | None = 30.0,
         message_timeout: float | None = 120.0,
+        max_messages_per_second: int | None = None,
         clock: Callable[[], float] = time.monotonic,
         port: Port | None = None,
     ) -> None:
@@ -87,12 +105,19 @@ class BlockingConnection:
         self.ping_interval = ping_interval
         self.ping_timeout = ping_timeout
         self.message_timeout = message_timeout
+        self.max_messages_per_second = max_messages_per_second
+        self._rate_window = 0
+        self._rate_count = 0
         self._clock = clock
         self._port = make_port(sock) if port is None else port
+        self._sock = sock
         self._stream = stream
         self._message_lock = self._port.make_lock()  # held for a whole message
         self._write_lock = self._port.make_lock()  # held for a frame
+        self._fragmenting = False  # a generator is being sent
+        self._unwritten = 0  # bytes of a frame that the kernel has no room for
         self._close_sent = False  # nothing more may be sent
+        self._close_waiting: CloseControlMessage | None = None  # no message may be begun; it is sent, or will be
         self._close_deadline: float | None = None
         self._cancel: Callable[[], None] | None = None  # of the timer that drops the connection
         self._pong: bytes | None = None  # waits for whoever holds the write lock
@@ -113,6 +138,7 @@ class BlockingConnection:
         """Whether the connection was given up by this side."""
         self.finishing = False
         """Whether reading has ended, so that closed() is due."""
+        _connections.add(self)
 
     # --- the runner ---------------------------------------------------------------------------------------------------
 
@@ -123,8 +149,13 @@ class BlockingConnection:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more can be sent."""
-        return self._close_sent
+        """Whether no message can be begun any more."""
+        return self._close_sent or self._close_waiting is not None
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes wait to be written, for the kernel has no room for them yet."""
+        return self._unwritten + self._port.kept
 
     @property
     def mine(self) -> bool:
@@ -235,63 +266,167 @@ class BlockingConnection:
         self.drop()
         return b""
 
+    def take_in(self, stream: Stream, data: bytes, frames: int, messages: int, size: int) -> list[Message]:
+        """Return messages that bytes of the peer complete, as far as ``max_messages_per_second`` allows.
+
+        :param frames: see :meth:`ws4py.streaming.Stream.receive_some`, also for the others.
+        """
+        window = int(self._clock())
+        if self._rate_window != window:
+            self._rate_window = window
+            self._rate_count = 0
+        left = max(0, (self.max_messages_per_second or 0) - self._rate_count)
+        begun = stream.frames_received
+        found = stream.receive_some(data, min(frames, left), messages, size)
+        self._rate_count += stream.frames_received - begun
+        return found
+
+    def too_fast(self, stream: Stream) -> bool:
+        """Tell whether more has come than ``max_messages_per_second`` allows."""
+        rate = self.max_messages_per_second
+        return rate is not None and self._rate_count >= rate and stream.held_back
+
     def is_own(self, pong: bytes) -> bool:
         """Tell whether a Pong answers a Ping of the connection's own, not of the application."""
         return self._ping_payload is not None and pong == self._ping_payload
 
     # --- sending: any thread ------------------------------------------------------------------------------------------
 
-    def send_message(self, opcode: int, payload: bytes) -> None:
-        """Send a whole message. Waits at most ``send_timeout`` seconds.
+    def send_message(self, opcode: int, payload: bytes, timeout: float | None = None) -> None:
+        """Send a whole message.
 
+        :param timeout: how long to wait, in seconds; ``send_timeout`` by default. With 0, what the kernel has no room
+            for is written by a thread, or greenlet, of its own.
         :raises ConnectionClosed: after a Close, or if the connection is broken.
-        :raises SlowConsumer: if the peer did not read in time; the connection is then dropped.
+        :raises SlowConsumer: if the peer did not read in time; the connection is then dropped, but for a ``timeout`` of
+            0.
         :raises WebSocketException: if a message that is being sent in fragments did not end in time.
+        :raises ManagerError: over TLS, in a forked process.
         """
-        self._begin_message()
+        self._begin_message(timeout)
         try:
-            self.send_control(self._stream.encode_message(opcode, payload))
+            if timeout is not None and timeout <= 0.0:
+                self._send_now(self._stream.encode_message, opcode, payload)
+            else:
+                self.send_control(self._stream.encode_message(opcode, payload), timeout)
         finally:
             self._message_lock.release()
 
-    def send_fragments(self, opcode: int, parts: Iterator[bytes]) -> None:
-        """Send a message in fragments; control frames may go between them. See :meth:`send_message`.
+    def send_fragments(self, opcode: int, parts: Iterator[bytes], timeout: float | None = None) -> None:
+        """Send a message in fragments; control frames may go between them, but no Close. See :meth:`send_message`.
 
-        :raises Exception: whatever ``parts`` raises; the connection is closed with 1011 if a part of the message was
-            sent.
+        :raises SlowConsumer: see :meth:`send_message`; with a ``timeout`` of 0, a part after the first for which there
+            is no room ends the connection, since half a message is sent.
+        :raises Exception: whatever ``parts`` raises; the connection is then closed with 1011.
         """
-        self._begin_message()
+        now = timeout is not None and timeout <= 0.0
+        self._begin_message(timeout)
+        self._fragmenting = True
+        begun = False
         try:
             encode = self._stream.begin_fragments()
-            first, last = opcode, next(parts, b"")
-            try:
-                for part in parts:
-                    self.send_control(encode(first, last))
-                    first, last = OPCODE_CONTINUATION, part
-            except BaseException:
-                if first == OPCODE_CONTINUATION:
-                    self.close(CloseControlMessage(CloseCode.INTERNAL_ERROR))
-                raise
-            self.send_control(encode(FIN | first, last))
+            first, last, end = opcode, next(parts, b""), 0
+            while not end:
+                part = next(parts, None)
+                end = FIN if part is None else 0
+                if now:
+                    self._send_now(encode, end | first, last)
+                else:
+                    self.send_control(encode(end | first, last), timeout)
+                begun = True
+                first, last = OPCODE_CONTINUATION, part or b""
+        except BaseException as error:
+            if begun or not (now and isinstance(error, SlowConsumer)):
+                self.close(CloseControlMessage(CloseCode.INTERNAL_ERROR))
+            self._end_fragments(0.0 if now else self.close_timeout)
+            raise
+        else:
+            self._end_fragments(self.close_timeout)
         finally:
             self._message_lock.release()
 
-    def _begin_message(self) -> None:
-        if not self._message_lock.acquire(True, self.send_timeout):
-            if self._close_sent:
-                raise ConnectionClosed("Cannot send on a terminated websocket")
-            raise WebSocketException("Another message is being sent, and does not end")
+    def _end_fragments(self, patience: float) -> None:
+        """Send the Close that has waited for the message's end, if one has."""
+        self._fragmenting = False
+        if self._close_waiting is not None:
+            self._send_close(self._close_waiting, patience)
 
-    def send_control(self, frame: bytes) -> None:
+    def _begin_message(self, timeout: float | None) -> None:
+        """Take the message lock."""
+        lock = self._message_lock
+        if not lock.acquire(False):
+            if self.ended:
+                raise ConnectionClosed("Cannot send on a terminated websocket")
+            if timeout is not None and timeout <= 0.0:
+                if not self._take_soon(lock):
+                    raise SlowConsumer("Another message is being sent")
+            elif not lock.acquire(True, self.send_timeout if timeout is None else timeout):
+                if self._close_sent:
+                    raise ConnectionClosed("Cannot send on a terminated websocket")
+                raise WebSocketException("Another message is being sent, and does not end")
+        if self._close_waiting is not None:
+            lock.release()
+            raise ConnectionClosed("Cannot send on a terminated websocket")
+
+    def _take_soon(self, lock: Any) -> bool:
+        """Take a lock, unless whoever has it waits for the peer, or for a generator."""
+        while not lock.acquire(True, SOON):
+            if self._unwritten or (self._fragmenting and lock is self._message_lock):
+                return False
+        return True
+
+    def send_control(self, frame: bytes, timeout: float | None = None) -> None:
         """Send a frame. See :meth:`send_message`."""
-        deadline = self._clock() + self.send_timeout
-        if not self._write_lock.acquire(True, self.send_timeout):
+        if timeout is None:
+            timeout = self.send_timeout
+        elif timeout <= 0.0:
+            self._send_now(bytes, frame)
+            return
+        deadline = self._clock() + timeout
+        if not self._write_lock.acquire(True, timeout):
             self.drop()
-            raise SlowConsumer(f"The peer did not read for {self.send_timeout} seconds")
+            raise SlowConsumer(f"The peer did not read for {timeout} seconds")
         try:
             if self._close_sent:
                 raise ConnectionClosed("Cannot send on a terminated websocket")
             self._write(frame, deadline)
+        finally:
+            self._write_lock.release()
+        self._flush_pong()
+
+    def _send_now(self, encode: Callable[..., bytes], *arguments: Any) -> None:
+        """Send a frame without waiting, if there is room for a part of it.
+
+        :param encode: makes the frame from ``arguments``; it is called when the frame is certain to be sent.
+        """
+        if not self._take_soon(self._write_lock):
+            raise SlowConsumer("The peer does not read")
+        left: memoryview | None = None
+        try:
+            if self._close_sent:
+                raise ConnectionClosed("Cannot send on a terminated websocket")
+            if not self._port.writable():
+                raise SlowConsumer("The peer does not read")
+            left = self._write(encode(*arguments), None)
+            if left:
+                self._port.call_later(0.0, functools.partial(self._write_left, left))
+        except RuntimeError:
+            if left:  # no thread can be had
+                left = None
+                self.drop()
+            raise
+        finally:
+            if not left:
+                self._write_lock.release()
+        if not left:
+            self._flush_pong()
+
+    def _write_left(self, left: memoryview) -> None:
+        """Write what :meth:`_send_now` has left, whose write lock is still held."""
+        try:
+            self._write(left, self._clock() + self.send_timeout)
+        except ConnectionClosed as error:
+            logger.debug("A message could not be sent: %s", error)
         finally:
             self._write_lock.release()
         self._flush_pong()
@@ -315,13 +450,28 @@ class BlockingConnection:
             finally:
                 self._write_lock.release()
 
-    def _write(self, frame: bytes, deadline: float) -> None:
-        """Write a frame. The write lock is held. After a failure half of it may be sent, so that nothing can follow."""
+    def _write(self, frame: bytes | memoryview, deadline: float | None) -> memoryview | None:
+        """Write a frame, and return what is left of it. The write lock is held.
+
+        After a failure half of it may be sent, so that nothing can follow.
+
+        :param deadline: by the clock; None does not wait.
+        """
         try:
-            self._port.send(frame, max(0.0, deadline - self._clock()))
+            count = self._port.send_now(frame)
+            if count < len(frame):
+                left = memoryview(frame)[count:]
+                self._unwritten = len(left)
+                if deadline is None:
+                    return left
+                self._port.send(left, max(0.0, deadline - self._clock()))
+            self._unwritten = 0
+            return None
+        except ManagerError:
+            raise  # nothing was sent, and the connection is the parent's
         except TimeoutError as error:
             self.drop()
-            raise SlowConsumer(f"The peer did not read for {self.send_timeout} seconds") from error
+            raise SlowConsumer("The peer did not read in time") from error
         except BROKEN as error:
             self.drop()
             raise ConnectionClosed(f"The connection is broken: {error}") from error
@@ -333,17 +483,31 @@ class BlockingConnection:
         """Send a Close, if none was sent; the connection is dropped if the peer's does not come in ``close_timeout``
         seconds.
 
-        A message that is being sent in fragments is not waited for. Nothing is raised for a connection that is broken.
+        A message that is being sent in fragments is completed first. Nothing is raised for a connection that is broken.
+
+        :raises ManagerError: over TLS, in a forked process.
         """
-        if self._close_sent:
+        if self.ended:
             return
-        self._send_close(message, self.close_timeout)
+        # In this order: whoever ends a message does the same in the other order, so that one of the two sends it.
+        self._close_waiting = message
+        if not self._fragmenting:
+            self._send_close(message, self.close_timeout)
         if self._close_deadline is None and not self.finishing:
             self._close_deadline = self._clock() + self.close_timeout
             if self._runner is None or not self.mine:  # the runner may wait for a later time, or there may be none
                 self._cancel = self._port.call_later(self.close_timeout, self.drop)
                 if self.finishing:
                     self._cancel()
+
+    def reply(self, message: CloseControlMessage) -> None:
+        """Answer the peer's Close, or what it did wrong: with the Close that waits, or with ``message``, if none was
+        sent.
+
+        A message that is being sent in fragments is cut off: the peer reads no more.
+        """
+        if not self._close_sent:
+            self._send_close(self._close_waiting or message, self.close_timeout)
 
     def _send_close(self, message: CloseControlMessage, timeout: float) -> None:
         deadline = self._clock() + timeout
@@ -365,6 +529,7 @@ class BlockingConnection:
     def drop(self) -> None:
         """Send and read no more: the runner comes to the end, and closes the socket."""
         self._close_sent = self.dropped = True
+        self._unwritten = 0
         self._port.shut()
 
     def terminate(self) -> None:
@@ -383,3 +548,24 @@ class BlockingConnection:
             self._port.close()
         else:
             self.drop()
+
+    # --- in a forked process ------------------------------------------------------------------------------------------
+
+    def after_fork_in_child(self) -> None:
+        """Have free locks, and leave TLS alone: its keys and its count of records are the parent's."""
+        self._message_lock = self._port.make_lock()
+        self._write_lock = self._port.make_lock()
+        self._fragmenting = False
+        self._unwritten = 0
+        self._pong = self._cancel = None
+        if hasattr(self._sock, "pending"):
+            self._port = InheritedPort(self._sock)
+
+
+def _after_fork_in_child() -> None:
+    for connection in list(_connections):
+        connection.after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

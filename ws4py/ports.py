@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import select
 import socket
 import ssl
@@ -17,7 +18,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-__all__ = ["BROKEN", "Port", "make_port"]
+from ws4py.exc import ManagerError
+
+__all__ = ["BROKEN", "INHERITED_TLS", "InheritedPort", "Port", "forks", "make_port"]
 
 logger = logging.getLogger("ws4py")
 
@@ -27,9 +30,18 @@ LONGEST_WAIT: Final = 1_000_000.0
 BROKEN: Final = (OSError, ValueError, AttributeError)
 """What a socket raises that is broken, or was closed by somebody else meanwhile."""
 
+INHERITED_TLS: Final = (
+    "A forked process can't send over TLS on a websocket that it inherited: two processes would use the same keys, for "
+    "records of the same numbers"
+)
+
 
 class Port(Protocol):
     """A socket as a connection uses it, with the threads or greenlets that go with it."""
+
+    @property
+    def kept(self) -> int:
+        """How many bytes were given to it and are not with the kernel yet, while nobody waits for that."""
 
     def make_lock(self) -> Any:
         """Return a lock; its acquire() takes whether to wait, and for how many seconds."""
@@ -46,10 +58,19 @@ class Port(Protocol):
         :raises OSError: if the connection is broken.
         """
 
-    def send(self, data: bytes, timeout: float) -> None:
+    def send(self, data: bytes | memoryview, timeout: float) -> None:
         """Send all of ``data``.
 
         :raises TimeoutError: if that takes longer.
+        :raises OSError: if the connection is broken.
+        """
+
+    def writable(self) -> bool:
+        """Tell whether the kernel takes some bytes now, or an error."""
+
+    def send_now(self, data: bytes | memoryview) -> int:
+        """Send as much of ``data`` as the kernel takes now; return how much, and go on with the rest of it only.
+
         :raises OSError: if the connection is broken.
         """
 
@@ -80,6 +101,8 @@ def make_port(sock: Any) -> Port:
 class _ThreadPort:
     """What all ports have in common that are used by threads."""
 
+    kept = 0
+
     def __init__(self, sock: Any) -> None:
         self._sock = sock
 
@@ -91,6 +114,12 @@ class _ThreadPort:
 
     def begin(self) -> None:
         pass
+
+    def writable(self) -> bool:
+        try:
+            return _wait(self._sock, True, 0.0)
+        except BROKEN:
+            return True
 
     def repeat(self, seconds: float, function: Callable[[], bool]) -> Callable[[], None]:
         stopped = threading.Event()
@@ -148,7 +177,15 @@ class PlainPort(_ThreadPort):
         self._more = len(data) == size
         return data
 
-    def send(self, data: bytes, timeout: float) -> None:
+    def send_now(self, data: bytes | memoryview) -> int:
+        """See :meth:`Port.send_now`."""
+        try:
+            count: int = self._sock.send(data, self._flags)
+            return count
+        except BlockingIOError:
+            return 0
+
+    def send(self, data: bytes | memoryview, timeout: float) -> None:
         """See :meth:`Port.send`."""
         deadline = time.monotonic() + timeout
         view = memoryview(data)
@@ -197,7 +234,17 @@ class TLSPort(_ThreadPort):
                 return None
         return bytes(result)
 
-    def send(self, data: bytes, timeout: float) -> None:
+    def send_now(self, data: bytes | memoryview) -> int:
+        """See :meth:`Port.send_now`."""
+        view = memoryview(data)
+        while view:
+            result = self._attempt(self._sock.send, view[:65536])
+            if isinstance(result, bool):
+                break
+            view = view[result:]
+        return len(data) - len(view)
+
+    def send(self, data: bytes | memoryview, timeout: float) -> None:
         """See :meth:`Port.send`."""
         deadline = time.monotonic() + timeout
         view = memoryview(data)
@@ -235,9 +282,17 @@ class AnyPort(_ThreadPort):
         except TimeoutError:
             return None
 
-    def send(self, data: bytes, timeout: float) -> None:
-        """See :meth:`Port.send`. How long it waits is the socket's affair."""
+    def writable(self) -> bool:
+        """See :meth:`Port.writable`. How long it waits is the socket's affair."""
+        return True
+
+    def send_now(self, data: bytes | memoryview) -> int:
+        """See :meth:`Port.send_now`. It sends all, and how long it waits is the socket's affair."""
         self._sock.sendall(data)
+        return len(data)
+
+    def send(self, data: bytes | memoryview, timeout: float) -> None:
+        """See :meth:`send_now`, which has left nothing."""
 
     def shut(self) -> None:
         """See :meth:`Port.shut`."""
@@ -247,12 +302,34 @@ class AnyPort(_ThreadPort):
             logger.debug("A socket could not be ended in order", exc_info=True)
 
 
+class InheritedPort(_ThreadPort):
+    """TLS in a process that was forked since: nothing is to be read or written but by the parent."""
+
+    def receive(self, size: int, timeout: float | None) -> bytes | None:
+        """Refuse."""
+        raise ManagerError(INHERITED_TLS)
+
+    def send_now(self, data: bytes | memoryview) -> int:
+        """Refuse."""
+        raise ManagerError(INHERITED_TLS)
+
+    def send(self, data: bytes | memoryview, timeout: float) -> None:
+        """Refuse."""
+        raise ManagerError(INHERITED_TLS)
+
+    def shut(self) -> None:
+        """Leave the connection to the parent."""
+
+
 class GeventPort:
     """A socket of gevent, plain or TLS, used by the greenlets of one thread."""
+
+    kept = 0
 
     def __init__(self, sock: Any) -> None:
         import gevent
         import gevent.lock
+        import gevent.monkey
 
         self._gevent = gevent
         self._sock = sock
@@ -276,7 +353,25 @@ class GeventPort:
             return data
         return None
 
-    def send(self, data: bytes, timeout: float) -> None:
+    def writable(self) -> bool:
+        """See :meth:`Port.writable`."""
+        try:  # with the system's own, for what gevent has in its place gives way to others
+            return _wait(self._sock, True, 0.0, self._gevent.monkey.get_original("select", "poll"))
+        except BROKEN:
+            return True
+
+    def send_now(self, data: bytes | memoryview) -> int:
+        """See :meth:`Port.send_now`. It is what gevent's socket wraps that is used: itself it would wait."""
+        view = memoryview(data)
+        tls = getattr(self._sock, "_sslobj", None)
+        try:
+            while view:
+                view = view[self._sock._sock.send(view) if tls is None else tls.write(view[:65536]) :]
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass
+        return len(data) - len(view)
+
+    def send(self, data: bytes | memoryview, timeout: float) -> None:
         """See :meth:`Port.send`."""
         with self._gevent.Timeout(max(timeout, 0.001), TimeoutError):
             self._sock.sendall(data)
@@ -320,17 +415,36 @@ class GeventPort:
             logger.debug("A socket could not be closed in order", exc_info=True)
 
 
-def _wait(sock: Any, writing: bool, timeout: float | None) -> bool:
+_forks = 0
+
+
+def forks() -> int:
+    """Return how many forks lie between this process and the one in which this module was imported."""
+    return _forks
+
+
+def _after_fork_in_child() -> None:
+    global _forks  # noqa: PLW0603
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _wait(sock: Any, writing: bool, timeout: float | None, poll: Callable[[], Any] | None = None) -> bool:
     """Wait until a socket can be read or written; tell whether it can.
 
     :param timeout: in seconds; None waits for ever.
+    :param poll: in place of ``select.poll``.
     :raises OSError: if the socket was closed.
     """
     fd = sock.fileno()
     if fd < 0:
         raise OSError(errno.EBADF, "The socket was closed")
-    if hasattr(select, "poll"):
-        poller = select.poll()
+    poll = poll or getattr(select, "poll", None)
+    if poll is not None:
+        poller = poll()
         poller.register(fd, select.POLLOUT if writing else select.POLLIN)
         return bool(poller.poll(None if timeout is None else -int(-min(timeout, LONGEST_WAIT) * 1000 // 1)))
     return any(select.select([] if writing else [fd], [fd] if writing else [], [], timeout))

@@ -10,9 +10,10 @@ greenlet. Its callbacks (:meth:`~WebSocket.opened`, :meth:`~WebSocket.received_m
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from ws4py.blocking import BlockingConnection
@@ -20,15 +21,23 @@ from ws4py.exc import ConnectionClosed, TextFrameEncodingException
 from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_PING, OPCODE_PONG, OPCODE_TEXT
 from ws4py.logs import ConnectionFilter
 from ws4py.messaging import CloseCode, CloseControlMessage, Message, PingControlMessage
-from ws4py.streaming import Stream
+from ws4py.ports import forks
+from ws4py.streaming import DEFAULT_MAX_FRAGMENTS, DEFAULT_MAX_MESSAGE_SIZE, Stream
 
 __all__ = ["EchoWebSocket", "Heartbeat", "WebSocket"]
 
 logger = logging.getLogger("ws4py")
 
 Address = tuple[Any, ...] | str | bytes
-BLOCKING_LIMITS = ("send_timeout", "close_timeout", "ping_interval", "ping_timeout", "message_timeout")
-"""Which limits a websocket that runs by itself takes from its endpoint."""
+BLOCKING_LIMITS = (
+    "send_timeout",
+    "close_timeout",
+    "ping_interval",
+    "ping_timeout",
+    "message_timeout",
+    "max_messages_per_second",
+)
+"""Which limits a websocket that runs by itself takes from its endpoint, beside those of its stream."""
 
 TURN_FRAMES = 256
 TURN_MESSAGES = 64
@@ -48,13 +57,17 @@ class ConnectionRecord(Protocol):
     finishing: bool
     """Whether reading has ended, so that closed() is due."""
 
-    def send_message(self, opcode: int, payload: bytes) -> None:
+    @property
+    def buffered(self) -> int:
+        """How many bytes wait to be written."""
+
+    def send_message(self, opcode: int, payload: bytes, timeout: float | None = None) -> None:
         """Send a whole message."""
 
-    def send_fragments(self, opcode: int, parts: Iterator[bytes]) -> None:
+    def send_fragments(self, opcode: int, parts: Iterator[bytes], timeout: float | None = None) -> None:
         """Send a message in fragments, as its parts are made."""
 
-    def send_control(self, frame: bytes) -> None:
+    def send_control(self, frame: bytes, timeout: float | None = None) -> None:
         """Send the frame of a Ping or a Pong."""
 
     def close(self, message: CloseControlMessage) -> None:
@@ -78,6 +91,7 @@ class WebSocket:
         "__dict__",
         "__weakref__",
         "_connection",
+        "_forks",
         "_limits",
         "_local_address",
         "_peer_address",
@@ -125,7 +139,8 @@ class WebSocket:
         self.buf: bytes = b""
         """Bytes that were read with the handshake and belong to the websocket."""
         self._connection: ConnectionRecord | None = None
-        self._limits: dict[str, Any] | None = None  # what its endpoint has set, for the manager
+        self._limits: dict[str, Any] | None = None  # what its endpoint has set
+        self._forks = forks()  # of this process, so far
         self._local_address: Address | None = None
         self._peer_address: Address | None = None
 
@@ -159,31 +174,42 @@ class WebSocket:
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
-    def send(self, payload: Payload | Iterator[str | bytes | bytearray], binary: bool = False) -> None:
+    def send(
+        self,
+        payload: Payload | Iterator[str | bytes | bytearray],
+        binary: bool = False,
+        timeout: float | None = None,
+    ) -> None:
         """Send a message. Any thread may call; messages never interleave.
 
-        Under a manager it is put into the connection's outbox, and waits only if that is full.
+        Under a manager it is put into the connection's outbox, and waits only if that is full; at most half of the
+        workers wait so (see ``max_waiting_senders``).
 
         :param payload: a str, bytes, a bytearray, a memoryview or a message; or a generator, each item of which is
             sent as a fragment when it is made.
         :param binary: send bytes as a binary message, not as text.
+        :param timeout: for how many seconds to wait at most, if the peer does not read; the limit ``send_timeout`` by
+            default. 0 never waits.
         :raises ConnectionClosed: if the websocket is closing or closed.
-        :raises SlowConsumer: a ConnectionClosed: the peer did not read for ``send_timeout`` seconds.
+        :raises SlowConsumer: a ConnectionClosed: the peer did not read in that time, and is given up. With a timeout of
+            0 nothing is sent, and the websocket stays as it is; but for a generator that has begun, whose message can't
+            be completed then: that closes the websocket with 1011.
         :raises TextFrameEncodingException: a ValueError: for bytes that are to be text and are not UTF-8.
         :raises TypeError: for a str that is to be binary.
         :raises ValueError: for a payload of another type.
         """
         if not isinstance(payload, _WHOLE) and isinstance(payload, Iterator):
             opcode = OPCODE_BINARY if binary else OPCODE_TEXT
-            self._writer().send_fragments(opcode, (encode_payload(part, binary, True)[1] for part in payload))
+            parts = (encode_payload(part, binary, True)[1] for part in payload)
+            self._writer().send_fragments(opcode, parts, timeout)
             return
         opcode, data = encode_payload(payload, binary)
         if opcode <= OPCODE_BINARY:
-            (self._connection or self._writer()).send_message(opcode, data)
+            (self._connection or self._writer()).send_message(opcode, data, timeout)
         elif isinstance(payload, CloseControlMessage):
             self._close(payload)
         else:
-            self._send_control(opcode, data)
+            self._send_control(opcode, data, timeout)
 
     def ping(self, message: str | bytes | bytearray) -> None:
         """Send a Ping of at most 125 bytes; :meth:`ponged` gets its answer. Any thread may call.
@@ -193,11 +219,17 @@ class WebSocket:
         """
         self._send_control(OPCODE_PING, PingControlMessage(message).data)
 
-    def _send_control(self, opcode: int, data: bytes) -> None:
+    def _send_control(self, opcode: int, data: bytes, timeout: float | None = None) -> None:
         connection, stream = self._writer(), self.stream
         if stream is None:  # closed() has returned meanwhile
             raise ConnectionClosed("Cannot send on a terminated websocket")
-        connection.send_control(stream.encode(FIN | opcode, data))
+        connection.send_control(stream.encode(FIN | opcode, data), timeout)
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes were sent and wait to be written, for the peer has not read enough yet; 0 at the end."""
+        connection = self._connection
+        return 0 if connection is None else connection.buffered
 
     def close(self, code: int = 1000, reason: str | bytes | None = "") -> None:
         """Send a Close; the peer's answer ends the connection. Any thread may call, and again: only the first one
@@ -229,11 +261,24 @@ class WebSocket:
         return connection
 
     def _make_blocking_connection(self) -> BlockingConnection:
-        limits = self._limits or {}
-        options = {name: limits[name] for name in BLOCKING_LIMITS if name in limits}
+        options = self._blocking_limits()
         if self.heartbeat_freq == 0:
             options.setdefault("ping_interval", None)
-        return BlockingConnection(self.sock, self.stream, **options)
+        connection = BlockingConnection(self.sock, self.stream, **options)
+        if self._forks != forks():  # it may have sent before that, in the parent process
+            connection.after_fork_in_child()
+        return connection
+
+    def _limit(self, limits: Mapping[str, Any]) -> None:
+        """Have the limits that an endpoint has set, by name, whoever runs this websocket."""
+        self._limits = dict(limits) or None
+        size = limits.get("max_message_size", DEFAULT_MAX_MESSAGE_SIZE)
+        self.stream.limit(size, limits.get("max_fragments", DEFAULT_MAX_FRAGMENTS))
+
+    def _blocking_limits(self) -> dict[str, Any]:
+        """Return the limits for a connection of its own."""
+        limits = self._limits or {}
+        return {name: limits[name] for name in BLOCKING_LIMITS if name in limits}
 
     # --- state --------------------------------------------------------------------------------------------------------
 
@@ -461,8 +506,17 @@ class WebSocket:
 
     def _take_in_some(self, data: bytes) -> bool:
         stream = self.stream
-        whole = stream.take_message(data)
-        messages = stream.receive_some(data, TURN_FRAMES, TURN_MESSAGES, TURN_SIZE) if whole is None else [whole]
+        connection = self._connection
+        if connection is None and self._limits is not None:
+            connection = self._writer()
+        limited = (
+            connection if isinstance(connection, BlockingConnection) and connection.max_messages_per_second else None
+        )
+        if limited is not None:
+            messages = limited.take_in(stream, data, TURN_FRAMES, TURN_MESSAGES, TURN_SIZE)
+        else:
+            whole = stream.take_message(data)
+            messages = stream.receive_some(data, TURN_FRAMES, TURN_MESSAGES, TURN_SIZE) if whole is None else [whole]
         for message in messages:
             opcode = message.opcode
             if opcode <= OPCODE_BINARY:
@@ -476,13 +530,24 @@ class WebSocket:
             if not going_on or self.stream is not stream:
                 return False
         if stream.error is not None:
-            self._end(stream.error)
+            self._reply(stream.error)
         elif stream.closing is not None:
             self.client_terminated = True
-            self._end(CloseControlMessage(stream.closing.code))
+            self._reply(CloseControlMessage(stream.closing.code))
+        elif limited is not None and limited.too_fast(stream):
+            self._reply(CloseControlMessage(CloseCode.POLICY_VIOLATION, "Too many messages a second"))
         else:
             return True
         return False
+
+    def _reply(self, message: CloseControlMessage) -> None:
+        """Answer the peer's Close, or what it did wrong."""
+        connection = self._connection
+        if isinstance(connection, BlockingConnection):
+            self.server_terminated = True
+            connection.reply(message)
+        else:
+            self._end(message)
 
     def _is_own(self, pong: Message) -> bool:
         connection = self._connection
@@ -581,6 +646,14 @@ class Heartbeat(threading.Thread):
             except (ConnectionClosed, OSError):
                 return
 
+
+def _after_fork_in_child() -> None:
+    global _transition  # noqa: PLW0603
+    _transition = threading.Lock()  # a thread of the parent's may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 logger.addFilter(ConnectionFilter(WebSocket))
 

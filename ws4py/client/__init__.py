@@ -27,6 +27,7 @@ from ws4py.extensions.permessage_deflate import with_compression
 from ws4py.handshake import build_request, check_response, generate_key, offer_extensions, parse_response
 from ws4py.labels import printable
 from ws4py.messaging import CloseControlMessage, Message
+from ws4py.ports import forks
 from ws4py.streaming import DEFAULT_MAX_FRAGMENTS, DEFAULT_MAX_MESSAGE_SIZE, Stream
 from ws4py.websocket import ConnectionRecord, WebSocket
 
@@ -249,6 +250,7 @@ class WebSocketBaseClient(WebSocket):
             sock.close()
             raise
         self.sock, self.buf, self.protocols, self.extensions = sock, early, protocols, extensions
+        self._forks = forks()  # those before the connection was there do not count
         self._connection = self._make_blocking_connection()
         self._client_connected = True
         self._client_connected_at = time.monotonic()

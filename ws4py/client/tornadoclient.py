@@ -14,7 +14,6 @@ from tornado.iostream import IOStream, SSLIOStream, StreamBufferFullError, Strea
 from ws4py.blocking import BlockingConnection
 from ws4py.client import WebSocketBaseClient
 from ws4py.messaging import Message
-from ws4py.websocket import BLOCKING_LIMITS
 
 __all__ = ["TornadoWebSocketClient"]
 
@@ -31,6 +30,11 @@ class TornadoPort:
         self._io = io
         self._loop = loop
         self._thread = threading.get_ident()
+        self.kept = 0
+
+    def writable(self) -> bool:
+        """See :meth:`ws4py.ports.Port.writable`: the stream keeps what the kernel does not take."""
+        return True
 
     def make_lock(self) -> Any:
         """See :meth:`ws4py.ports.Port.make_lock`."""
@@ -47,22 +51,32 @@ class TornadoPort:
         """Refuse: the loop reads."""
         raise OSError("This websocket is run by the loop")
 
-    def send(self, data: bytes, timeout: float) -> None:
+    def send_now(self, data: bytes | memoryview) -> int:
         """Have ``data`` written; it does not wait."""
         if threading.get_ident() == self._thread:
             self._write(data)
         else:
             self._loop.add_callback(self._write, data)
+        return len(data)
 
-    def _write(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview, timeout: float) -> None:
+        """See :meth:`send_now`, which has left nothing."""
+
+    def _write(self, data: bytes | memoryview) -> None:
         try:
-            self._io.write(data)
+            written = self._io.write(data)
         except StreamBufferFullError:
             self._io.close()
             raise TimeoutError("Too much waits to be written") from None
         except StreamClosedError as error:
             if threading.get_ident() == self._thread:
                 raise BrokenPipeError(str(error)) from error
+        else:
+            self.kept += len(data)
+            written.add_done_callback(lambda _: self._forget(len(data)))
+
+    def _forget(self, size: int) -> None:
+        self.kept -= size
 
     def repeat(self, seconds: float, function: Callable[[], bool]) -> Callable[[], None]:
         """See :meth:`ws4py.ports.Port.repeat`."""
@@ -168,8 +182,7 @@ class TornadoWebSocketClient(WebSocketBaseClient):
         secure = hasattr(self.sock, "pending")
         io = self.io = (SSLIOStream if secure else IOStream)(self.sock, max_write_buffer_size=MAX_OUTBOX)
         io.set_nodelay(self.unix_socket_path is None)
-        limits = {name: (self._limits or {})[name] for name in BLOCKING_LIMITS}
-        connection = BlockingConnection(self.sock, stream, port=TornadoPort(io, loop), **limits)
+        connection = BlockingConnection(self.sock, stream, port=TornadoPort(io, loop), **self._blocking_limits())
         self._connection = connection
         connection.begin()
         stop = connection.repeat(self.heartbeat_freq, self._beat) if self.heartbeat_freq else None

@@ -11,7 +11,7 @@ from ws4py.streaming import DEFAULT_MAX_FRAGMENTS, DEFAULT_MAX_MESSAGE_SIZE
 
 __all__ = ["Limits", "OverflowPolicy"]
 
-_OF_A_MANAGER: Final = frozenset({"max_connections", "max_connections_per_ip", "drain_timeout"})
+_OF_A_MANAGER: Final = frozenset({"max_connections", "max_connections_per_ip", "max_waiting_senders", "drain_timeout"})
 
 OverflowPolicy = Literal["close", "drop", "latest"]
 """What a broadcast does for a peer whose outbox is full: close it with 1013, leave this message out, or keep the
@@ -30,6 +30,8 @@ class Limits:
     :ivar max_outbox_size: what waits to be written, past which ``send`` waits and the connection is neither read nor
         scheduled.
     :ivar send_timeout: how long ``send`` waits at most, before the peer is given up as a slow consumer.
+    :ivar max_waiting_senders: workers that may wait in ``send`` at once, past which the next one's peer is given up as
+        a slow consumer; None is half of the workers, and at least one.
     :ivar overflow: what a broadcast does where it would have to wait.
     :ivar max_connections: open at once in the manager; further handshakes are refused with 503.
     :ivar max_connections_per_ip: open at once from one address; further handshakes are refused with 429.
@@ -50,6 +52,7 @@ class Limits:
     max_inbox_size: int = 1 << 20
     max_outbox_size: int = 1 << 20
     send_timeout: float = 10.0
+    max_waiting_senders: int | None = None
     overflow: OverflowPolicy = "close"
     max_connections: int | None = None
     max_connections_per_ip: int | None = None
@@ -63,7 +66,8 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("max_message_size", "max_fragments", "max_connections", "max_connections_per_ip"):
             self._check_count(name, optional=True)
-        self._check_count("max_messages_per_second", optional=True)
+        for name in ("max_messages_per_second", "max_waiting_senders"):
+            self._check_count(name, optional=True)
         for name in ("max_inbox_messages", "max_inbox_size", "max_outbox_size"):
             self._check_count(name, optional=False)
         for name in ("message_timeout", "ping_interval", "ping_timeout"):

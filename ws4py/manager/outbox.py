@@ -10,10 +10,10 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ws4py.exc import ConnectionClosed, SlowConsumer, WebSocketException
+from ws4py.exc import ConnectionClosed, ManagerError, SlowConsumer, WebSocketException
 from ws4py.framing import (
     FIN,
     OPCODE_BINARY,
@@ -28,7 +28,9 @@ from ws4py.framing import (
 from ws4py.logs import Named
 from ws4py.manager.limits import Limits, OverflowPolicy
 from ws4py.manager.transport import Transport
+from ws4py.manager.workers import current_pool
 from ws4py.messaging import CloseCode, CloseControlMessage
+from ws4py.ports import INHERITED_TLS
 
 if TYPE_CHECKING:
     from ws4py.websocket import WebSocket
@@ -42,6 +44,7 @@ WRITE_SIZE: Final = 1 << 18
 SENDING: Final = 0
 CLOSE_QUEUED: Final = 1  # only what was begun before the Close
 SENDING_ENDED: Final = 2
+INHERITED: Final = 3  # nothing, in this process: TLS is the affair of the one that it was forked from
 
 
 class Owner(Protocol):
@@ -92,6 +95,7 @@ class Outbox(Named):
         "_piece",
         "_room",
         "_sending",
+        "_turn",
         "_writing",
         "_written",
         "binaries_sent",
@@ -155,14 +159,16 @@ class Outbox(Named):
 
     # --- any thread ---------------------------------------------------------------------------------------------------
 
-    def send_message(self, opcode: int, payload: bytes) -> None:
-        """Send a whole message. Waits for room at most ``send_timeout`` seconds.
+    def send_message(self, opcode: int, payload: bytes, timeout: float | None = None) -> None:
+        """Send a whole message.
 
+        :param timeout: how long to wait for room, in seconds; ``send_timeout`` by default.
         :raises ConnectionClosed: if the connection is closing or closed.
-        :raises SlowConsumer: if there was no room in time; the connection is then given up.
+        :raises SlowConsumer: if there was no room in time, or too many workers wait for some already: the connection is
+            then given up, but for a ``timeout`` of 0.
         """
         if self._encoding is not None:
-            self._put_in_order(opcode, payload)
+            self._put_in_order(opcode, payload, timeout)
             return
         frame = self.stream.encode_message(opcode, payload)
         lock = self._lock
@@ -194,16 +200,18 @@ class Outbox(Named):
         if usual:
             self._manager.attend(self)
         else:
-            self._put(frame, True, size=len(payload))
+            self._put(frame, True, size=len(payload), timeout=timeout)
 
-    def send_fragments(self, opcode: int, parts: Iterator[bytes]) -> None:
+    def send_fragments(self, opcode: int, parts: Iterator[bytes], timeout: float | None = None) -> None:
         """Send a message whose parts are made while it is sent. Other messages wait for its end; control frames don't.
 
-        :raises ConnectionClosed: see :meth:`send_message`.
+        :param timeout: how long to wait for room for a part, in seconds; ``send_timeout`` by default.
+        :raises ConnectionClosed: see :meth:`send_message`; with a ``timeout`` of 0, a part after the first for which
+            there is no room closes the connection with 1011, since half a message is sent.
         :raises Exception: whatever ``parts`` raises: the connection is then closed with 1011, since half a message is
             sent.
         """
-        self._begin_fragments()
+        self._begin_fragments(timeout)
         try:
             frame = self.stream.begin_fragments()
             if self._encoding is not None:
@@ -212,9 +220,9 @@ class Outbox(Named):
             self.parts_opcode = opcode
             first, last = opcode, next(parts, b"")
             for part in parts:
-                self._put(frame(first, last), False, own=True, size=len(last))
+                self._put(frame(first, last), False, own=True, size=len(last), timeout=timeout)
                 first, last = OPCODE_CONTINUATION, part
-            self._put(frame(FIN | first, last), True, own=True, size=len(last))
+            self._put(frame(FIN | first, last), True, own=True, size=len(last), timeout=timeout)
         except BaseException:
             self.close(CloseControlMessage(CloseCode.INTERNAL_ERROR))
             with self._lock:
@@ -223,11 +231,13 @@ class Outbox(Named):
         finally:
             self._end_fragments()
 
-    def send_control(self, frame: bytes) -> None:
+    def send_control(self, frame: bytes, timeout: float | None = None) -> None:
         """Send a Ping or a Pong for the application; it may overtake messages. Waits like :meth:`send_message`."""
-        self._put(frame, False, own=True)
+        self._put(frame, False, own=True, timeout=timeout)
 
-    def _put(self, frame: bytes, whole: bool, own: bool = False, size: int | None = None) -> None:
+    def _put(
+        self, frame: bytes, whole: bool, own: bool = False, size: int | None = None, timeout: float | None = None
+    ) -> None:
         """Append a frame to the outbox.
 
         :param whole: it is, or it ends, a message, and is counted as one.
@@ -236,15 +246,16 @@ class Outbox(Named):
         """
         with self._lock:
             if self._sending != SENDING and not (own and self._may_finish_fragments()):
-                raise ConnectionClosed("Cannot send on a terminated websocket")
+                raise self._refusal("Cannot send on a terminated websocket")
             if self._has_room(own):
                 dirty = self._append(frame, whole, own, size)
             else:
-                dirty = self._append_when_there_is_room(frame, whole, own, size)
+                self._wait_for_room(own, timeout)
+                dirty = self._append(frame, whole, own, size)
         if dirty:
             self._manager.attend(self)
 
-    def _put_in_order(self, opcode: int, payload: bytes) -> None:
+    def _put_in_order(self, opcode: int, payload: bytes, timeout: float | None) -> None:
         """Encode a message that must be encoded in the order of the wire, and append it to the outbox.
 
         So there must be room before it is encoded, and nothing may come between. While a generator is being sent the
@@ -252,16 +263,16 @@ class Outbox(Named):
         """
         with self._lock:
             if self._sending != SENDING:
-                raise ConnectionClosed("Cannot send on a terminated websocket")
+                raise self._refusal("Cannot send on a terminated websocket")
             if not self._has_room(False):
-                self._wait_for_room(False)
+                self._wait_for_room(False, timeout)
         with self._encoding:
             own = not self._fragmenting
             stream = self.stream
             frame = stream.encode_message(opcode, payload) if own else stream.encode(FIN | opcode, payload)
             with self._lock:
                 if self._sending != SENDING and not (own and self._may_finish_fragments()):
-                    raise ConnectionClosed("Cannot send on a terminated websocket")
+                    raise self._refusal("Cannot send on a terminated websocket")
                 dirty = self._append(frame, True, own, len(payload))
         if dirty:
             self._manager.attend(self)
@@ -322,38 +333,54 @@ class Outbox(Named):
         """How many data messages were put into the outbox."""
         return self.texts_sent + self.binaries_sent
 
-    def _append_when_there_is_room(self, frame: bytes, whole: bool, own: bool, size: int | None) -> bool:
-        """Wait for room, then append. The lock is held, but not while it waits."""
-        self._wait_for_room(own)
-        return self._append(frame, whole, own, size)
-
-    def _wait_for_room(self, own: bool) -> None:
+    def _wait_for_room(self, own: bool, timeout: float | None) -> None:
         """Wait for room. The lock is held, but not while it waits."""
-        deadline = time.monotonic() + self.limits.send_timeout
         self._manager.count_limit("outbox")
+        if timeout is None:
+            timeout = self.limits.send_timeout
+        elif timeout <= 0.0:
+            raise SlowConsumer("There is no room in the outbox")
+        limit, reason = "send_timeout", f"The peer did not read for {timeout} seconds"
         if self._manager.in_own_thread():
             self._lock.release()
             try:
-                roomy = self._manager.write_until(self, deadline)
+                roomy = self._manager.write_until(self, time.monotonic() + timeout)
             finally:
                 self._lock.acquire()
         else:
-            room = self._room = self._room or self._make_room()
-            roomy = room.wait_for(
-                lambda: self._has_room(own) or self._sending == SENDING_ENDED,
-                max(0.0, deadline - time.monotonic()),
-            )
+            waited = self._wait(lambda: self._has_room(own) or self._sending == SENDING_ENDED, timeout)
+            roomy = waited is True
+            if waited is None:
+                limit, reason = "max_waiting_senders", "The peer does not read, and enough workers wait for such peers"
         if self._sending != SENDING and not (own and self._may_finish_fragments()):
-            raise ConnectionClosed("The connection ended while a message waited to be sent")
+            raise self._refusal("The connection ended while a message waited to be sent")
         if not roomy:
-            self._manager.count_limit("send_timeout")
+            self._manager.count_limit(limit)
             self._give_up(CloseControlMessage(CloseCode.TRY_AGAIN_LATER, "Slow consumer"))
             self._lock.release()
             try:
                 self._manager.attend(self)
             finally:
                 self._lock.acquire()
-            raise SlowConsumer(f"The peer did not read for {self.limits.send_timeout} seconds")
+            raise SlowConsumer(reason)
+
+    def _wait(self, ready: Callable[[], bool], timeout: float) -> bool | None:
+        """Wait for the manager's thread or another sender; tell whether ``ready()`` has come true in time.
+
+        The lock is held, but not while it waits.
+
+        :returns: None if the caller is a worker, and so many workers wait that it may not.
+        """
+        room = self._room = self._room or self._make_room()
+        pool = current_pool()
+        if pool is None:
+            return room.wait_for(ready, timeout)
+        if not pool.begin_waiting():
+            return None
+        try:
+            return room.wait_for(ready, timeout)
+        finally:
+            pool.end_waiting()
 
     def _make_lock(self) -> Any:
         """Return a lock such as the connection's."""
@@ -363,20 +390,30 @@ class Outbox(Named):
         """Return what senders wait on, over the connection's lock; greenlets wait on another kind."""
         return threading.Condition(self._lock)
 
+    def _refusal(self, reason: str) -> WebSocketException:
+        """Return what is raised where nothing may be sent."""
+        return ManagerError(INHERITED_TLS) if self._sending == INHERITED else ConnectionClosed(reason)
+
     def _may_finish_fragments(self) -> bool:
         """Tell whether a message that was begun before the Close may go on: the Close waits for its end."""
         return self._sending == CLOSE_QUEUED and self._fragmenting and self._close_message is not None
 
-    def _begin_fragments(self) -> None:
+    def _begin_fragments(self, timeout: float | None) -> None:
         with self._lock:
-            if self._fragmenting:
-                room = self._room = self._room or self._make_room()
-                if not room.wait_for(
-                    lambda: not self._fragmenting or self._sending != SENDING, self.limits.send_timeout
-                ):
+            if timeout is not None and timeout <= 0.0 and self._sending == SENDING:
+                # Before the first part is encoded: a codec can't take that back.
+                if self._fragmenting or not self._has_room(True):
+                    raise SlowConsumer("There is no room in the outbox")
+            elif self._fragmenting:
+                patience = self.limits.send_timeout if timeout is None else timeout
+                waited = self._wait(lambda: not self._fragmenting or self._sending != SENDING, patience)
+                if waited is None:
+                    self._manager.count_limit("max_waiting_senders")
+                    raise SlowConsumer("Another message is being sent in fragments, and enough workers wait")
+                if not waited:
                     raise WebSocketException("Another message is being sent in fragments, and does not end")
             if self._sending != SENDING:
-                raise ConnectionClosed("Cannot send on a terminated websocket")
+                raise self._refusal("Cannot send on a terminated websocket")
             self._fragmenting = True
 
     def _end_fragments(self) -> None:
@@ -462,6 +499,8 @@ class Outbox(Named):
     def close(self, message: CloseControlMessage) -> None:
         """Send a Close after all that was sent before, if none was sent yet. Never waits."""
         with self._lock:
+            if self._sending == INHERITED:
+                raise ManagerError(INHERITED_TLS)
             if self._sending != SENDING:
                 return
             self._sending = CLOSE_QUEUED
@@ -531,6 +570,15 @@ class Outbox(Named):
     def outbox_size(self) -> int:
         """How many bytes wait to be written."""
         return self._outbox_size
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes were sent and are not with the transport yet. Any thread may ask."""
+        with self._lock:
+            size = self._outbox_size
+            if self._writing and self._piece is not None:
+                size += len(self._piece) - self._written
+            return size
 
     @property
     def close_queued(self) -> bool:
@@ -651,22 +699,29 @@ class Outbox(Named):
     # --- in a forked process ------------------------------------------------------------------------------------------
 
     def after_fork_in_child(self) -> None:
-        """Start with an empty outbox and a free lock: what waits is written by the parent, and so is the lock's owner
-        there.
+        """Start with an empty outbox and a free lock: what waits is written by the parent, where the lock's owner is,
+        too. TLS is left alone altogether: its keys and its count of records are the parent's.
         """
-        self._lock = threading.Lock()
+        self._lock = self._make_lock()
+        self._turn = self._make_lock()
+        if self.transport.secure:
+            self._sending = INHERITED
         if self._encoding is not None:
             self._encoding = self.stream.codec = None  # the context goes on in the parent
-        self._room = None
+        self._room = self._latest = self._close_message = None
         self._outbox = self._piece = self._deferred = None
         self._outbox_size = self._deferred_size = self._written = 0
         self._dirty = self._fragmenting = self._writing = self._given_up = False
 
     def write_here(self) -> None:
-        """Write the outbox on the calling thread, since no manager's thread does.
+        """Write the outbox on the calling thread, since no manager's thread does; one thread after the other.
 
         :raises ConnectionClosed: if that fails.
         """
+        with self._turn:
+            self._write_here()
+
+    def _write_here(self) -> None:
         deadline = time.monotonic() + self.limits.send_timeout
         while (data := self.take_output()) is not None:
             try:

@@ -109,7 +109,7 @@ class WebSocketManager(Loop):
             self.poller.register(self._wake_reader, READ)
             self._io = BatchIO()
             self._wheel = TimerWheel()
-            self._pool = WorkerPool(self.workers) if self.workers else None
+            self._pool = WorkerPool(self.workers, max_waiting=self.limits.max_waiting_senders) if self.workers else None
             self._drain_queue = None
             self._started_at = self._clock()
             self._state = RUNNING
@@ -167,7 +167,7 @@ class WebSocketManager(Loop):
 
     def in_own_thread(self) -> bool:
         """Tell whether the caller is the manager's thread."""
-        return threading.current_thread() is self._thread
+        return threading.current_thread() is self._thread and not self._forked
 
     # --- the websockets -----------------------------------------------------------------------------------------------
 

@@ -47,6 +47,7 @@ LIMITS: Final = (
     "inbox",
     "outbox",
     "send_timeout",
+    "max_waiting_senders",
     "overflow_close",
     "overflow_drop",
     "overflow_latest",

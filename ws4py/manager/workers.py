@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from ws4py.manager.statistics import KEPT_VALUES, WorkerCounters
 
-__all__ = ["Job", "WorkerPool"]
+__all__ = ["Job", "WorkerPool", "current_pool"]
 
 logger = logging.getLogger("ws4py")
 
@@ -30,6 +30,9 @@ HELP_INTERVALS: Final = (0.0005, 0.005)
 
 RETRY: Final = (0.05, 5.0)
 """In how many seconds it is tried again to start a thread that the system has refused: at first, and at most."""
+
+_worker = threading.local()
+"""Has the pool of the running thread, if that is a worker."""
 
 
 class Job(Protocol):
@@ -61,10 +64,13 @@ class WorkerPool:
 
     :param limit: how many threads there may be.
     :param name: what their names begin with.
+    :param max_waiting: how many of them may wait for a peer at once; see :meth:`begin_waiting`.
     """
 
-    def __init__(self, limit: int, name: str = "WebSocketWorker") -> None:
+    def __init__(self, limit: int, name: str = "WebSocketWorker", max_waiting: int | None = None) -> None:
         self.limit = limit
+        self.max_waiting = max(1, limit // 2) if max_waiting is None else max_waiting
+        self._waiting = 0
         self._name = name
         self._queue: deque[Job] = deque()
         self._idle: list[threading.Lock] = []  # a held lock for each worker that waits on it; the last one goes first
@@ -106,6 +112,22 @@ class WorkerPool:
             for counters in (self._retired, *self._threads.values()):
                 total.merge(counters)
         return total
+
+    def begin_waiting(self) -> bool:
+        """Tell whether the calling worker may wait for a peer; if so, :meth:`end_waiting` must follow.
+
+        The others are kept free for the connections whose peers do read.
+        """
+        with self._lock:
+            if self._waiting >= self.max_waiting:
+                return False
+            self._waiting += 1
+            return True
+
+    def end_waiting(self) -> None:
+        """Wait no longer."""
+        with self._lock:
+            self._waiting -= 1
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Put jobs on the run queue. Any thread may call; it does not wait."""
@@ -195,6 +217,7 @@ class WorkerPool:
             self._retry_in = 0.0
 
     def _run(self) -> None:
+        _worker.pool = self
         thread = threading.current_thread()
         try:
             self._work(thread)
@@ -316,3 +339,8 @@ class WorkerPool:
             if thread is not threading.current_thread() and thread.ident is not None:
                 thread.join(max(0.0, deadline - clock()))
         return not any(thread.is_alive() for thread in threads)
+
+
+def current_pool() -> WorkerPool | None:
+    """Return the pool that the calling thread works for; None if it is no worker."""
+    return getattr(_worker, "pool", None)

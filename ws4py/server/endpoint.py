@@ -132,7 +132,7 @@ class Endpoint:
             raise TypeError(f"handler_cls must make a WebSocket, but {self.handler_cls!r} made {websocket!r}")
         if self.heartbeat_freq is not None:
             websocket.heartbeat_freq = self.heartbeat_freq
-        websocket._limits = self.limits or None
+        websocket._limit(self.limits)
         if acceptance.agreement is not None:
             websocket.stream.use(acceptance.agreement.codec())
         return acceptance, websocket
