@@ -21,6 +21,7 @@ from typing import Any
 from ws4py.manager import WebSocketManager
 from ws4py.server.listenqueue import raise_cheroots
 from ws4py.server.middleware import WebSocketMiddleware
+from ws4py.server.running import shut_down
 
 __all__ = ["WebSocketMiddleware", "attach"]
 
@@ -81,5 +82,4 @@ class _Attachment:
         try:
             self._stop()
         finally:
-            self._manager.stop()
-            self._manager.join(self._manager.limits.drain_timeout + 5.0)
+            shut_down(self._manager)

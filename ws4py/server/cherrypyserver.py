@@ -41,9 +41,10 @@ from ws4py.server import takeover
 from ws4py.server.cpstats import WebSocketStatistics
 from ws4py.server.endpoint import Endpoint, Request
 from ws4py.server.listenqueue import raise_cherrypys
+from ws4py.server.running import shut_down
 from ws4py.websocket import WebSocket
 
-__all__ = ["WebSocketPlugin", "WebSocketTool"]
+__all__ = ["WebSocketPlugin", "WebSocketTool", "environ_of"]
 
 
 class Refusal(cherrypy.HTTPError, HandshakeError):  # type: ignore[misc]
@@ -158,7 +159,7 @@ class WebSocketTool(Tool):  # type: ignore[misc]
             tuple(request.protocol)[:2],
             request.base.partition("://")[0],  # which tools.proxy corrects, unlike request.scheme
             request.remote.ip,
-            _environ_of(request),
+            environ_of(request),
         )
         try:
             acceptance, handler = endpoint.open(asked, _Server())
@@ -278,8 +279,7 @@ class WebSocketPlugin(plugins.SimplePlugin):  # type: ignore[misc]
 
     def cleanup(self) -> None:
         """Close all websockets with 1001, and wait for the end of the manager."""
-        self.manager.stop()
-        self.manager.join(self.manager.limits.drain_timeout + 5.0)
+        shut_down(self.manager)
 
     def handle(self, ws_handler: WebSocket, peer_addr: tuple[str, int]) -> None:
         """Give a websocket to the manager.
@@ -308,7 +308,7 @@ class WebSocketPlugin(plugins.SimplePlugin):  # type: ignore[misc]
         self.manager.broadcast(message, binary)
 
 
-def _environ_of(request: Any) -> dict[str, Any]:
+def environ_of(request: Any) -> dict[str, Any]:
     """Return the WSGI environ of a request, or one like it: CherryPy's native server has none."""
     environ: dict[str, Any] | None = getattr(request, "wsgi_environ", None)
     if environ is not None:

@@ -16,7 +16,7 @@ from typing import Any
 import cherrypy
 
 from ws4py.manager import WebSocketManager
-from ws4py.server.cherrypyserver import WebSocketTool, _environ_of
+from ws4py.server.cherrypyserver import WebSocketTool, environ_of
 from ws4py.server.stats import FEED_LIMITS, TOO_MANY_VIEWERS, StatsApplication
 
 __all__ = ["StatsHandler"]
@@ -48,7 +48,7 @@ class StatsHandler:
 
     def _serve(self, path: str) -> bytes | None:
         request, response = cherrypy.serving.request, cherrypy.serving.response
-        environ = {**_environ_of(request), "PATH_INFO": path}
+        environ = {**environ_of(request), "PATH_INFO": path}
 
         def start_response(status: str, headers: list[tuple[str, str]]) -> None:
             response.status = status

@@ -28,7 +28,7 @@ from gevent.pywsgi import WSGIHandler
 from gevent.pywsgi import WSGIServer as _WSGIServer
 from gevent.queue import Queue
 
-from ws4py.exc import ConnectionClosed, HandshakeError, ManagerError
+from ws4py.exc import ConnectionClosed, HandshakeError
 from ws4py.extensions import Extension
 from ws4py.manager.limits import Limits, OverflowPolicy
 from ws4py.messaging import Message
@@ -36,6 +36,7 @@ from ws4py.server.adapters import StartResponse
 from ws4py.server.geventconnection import close_socket, take_socket
 from ws4py.server.geventmanager import GreenletManager
 from ws4py.server.rawsocket import take_buffered
+from ws4py.server.running import hand_over, shut_down
 from ws4py.server.wsgiutils import WebSocketWSGIApplication, refuse
 from ws4py.websocket import Payload, WebSocket
 
@@ -98,10 +99,7 @@ class WebSocketWSGIHandler(WSGIHandler):  # type: ignore[misc]
         websocket.buf = take_buffered(sock, self.rfile)
         websocket.sock = take_socket(sock)
         self.close_connection = True
-        try:
-            _pool_of(self.server).track(websocket, self.environ.get("REMOTE_ADDR"))
-        except (ManagerError, OSError) as error:  # the server has stopped meanwhile, or the peer has gone
-            logger.debug("A websocket could not be run: %s", error)
+        if not hand_over(_pool_of(self.server).track, websocket, address=self.environ.get("REMOTE_ADDR")):
             close_socket(websocket.sock)
             websocket.sock = None
 
@@ -226,8 +224,7 @@ class WSGIServer(_WSGIServer):  # type: ignore[misc]
         if timeout is not None:
             manager.limits = manager.limits.but(drain_timeout=timeout)
         self.pool.clear()
-        manager.stop()
-        manager.join(manager.limits.drain_timeout + 5.0)
+        shut_down(manager)
         self.pool.join(timeout=self.stop_timeout)
         self.pool.kill(block=True, timeout=1)
         if self._request_pool is not None:

@@ -9,7 +9,6 @@ process.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import socket
 import ssl
@@ -17,14 +16,12 @@ import threading
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from ws4py.exc import ManagerError
 from ws4py.handshake import format_head
 from ws4py.manager import WebSocketManager
+from ws4py.server.running import hand_over, shut_down
 from ws4py.websocket import WebSocket
 
 __all__ = ["serve", "shared_manager", "stop"]
-
-logger = logging.getLogger("ws4py")
 
 _lock = threading.Lock()
 _managers: dict[tuple[int, int], WebSocketManager] = {}  # by the process, and by the hub of gevent or 0
@@ -58,11 +55,7 @@ def stop() -> None:
 
     For gunicorn: ``def worker_exit(server, worker): ws4py.server.rawsocket.stop()`` in its configuration.
     """
-    managers = [manager for (process, _), manager in list(_managers.items()) if process == os.getpid()]
-    for manager in managers:
-        manager.stop()
-    for manager in managers:
-        manager.join(manager.limits.drain_timeout + 5.0)
+    shut_down(*(manager for (process, _), manager in list(_managers.items()) if process == os.getpid()))
 
 
 def serve(
@@ -84,13 +77,9 @@ def serve(
     sock.settimeout(manager.limits.send_timeout)
     sock.sendall(head)
     websocket.buf = early
-    address = environ.get("REMOTE_ADDR")
     ended = threading.Event()
     websocket.sock = _taken(sock, ended)
-    try:
-        manager.add(websocket, address=address)
-    except (ManagerError, OSError, ValueError) as error:  # it was stopped meanwhile, or the peer is gone
-        logger.debug("A websocket could not be run: %s", error)
+    if not hand_over(manager.add, websocket, address=environ.get("REMOTE_ADDR")):
         taken, websocket.sock = websocket.sock, None
         getattr(taken, "__dict__", {}).pop("close", None)
         taken.close()

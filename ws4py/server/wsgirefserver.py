@@ -15,21 +15,19 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 from wsgiref.simple_server import ServerHandler, WSGIRequestHandler
 from wsgiref.simple_server import WSGIServer as _WSGIServer
 from wsgiref.util import is_hop_by_hop
 
-from ws4py.exc import HandshakeError, ManagerError
+from ws4py.exc import HandshakeError
 from ws4py.manager import WebSocketManager
 from ws4py.server.rawsocket import take_buffered
+from ws4py.server.running import hand_over, shut_down
 from ws4py.server.wsgiutils import refuse
 from ws4py.websocket import WebSocket
 
 __all__ = ["WSGIServer", "WebSocketWSGIHandler", "WebSocketWSGIRequestHandler"]
-
-logger = logging.getLogger("ws4py")
 
 MAX_REQUEST_LINE = 65536
 
@@ -123,10 +121,7 @@ class WebSocketWSGIRequestHandler(WSGIRequestHandler):
         sock = self.connection
         websocket.buf = take_buffered(sock, self.rfile)
         self.server.taken.add(sock)
-        try:
-            self.server.link_websocket_to_server(websocket)
-        except (ManagerError, OSError, ValueError) as error:
-            logger.debug("A websocket could not be run: %s", error)
+        if not hand_over(self.server.link_websocket_to_server, websocket):
             self.server.taken.discard(sock)
             websocket.sock = None
 
@@ -168,12 +163,12 @@ class WSGIServer(_WSGIServer):
     def server_close(self) -> None:
         """Close the server, every websocket with 1001, and wait for those."""
         if self.manager is not None:
-            self.manager.stop()
-            self.manager.join(self.manager.limits.drain_timeout + 5.0)
+            shut_down(self.manager)
         super().server_close()
 
 
 # --- names that 0.6 had here ------------------------------------------------------------------------------------------
 
 from ws4py import format_addresses  # noqa: E402, F401
+from ws4py.server.running import logger  # noqa: E402, F401
 from ws4py.server.wsgiutils import WebSocketWSGIApplication  # noqa: E402, F401

@@ -1,0 +1,42 @@
+"""What every server does with its manager: give it websockets, and stop it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from ws4py.exc import ManagerError
+from ws4py.manager import WebSocketManager
+from ws4py.websocket import WebSocket
+
+__all__ = ["hand_over", "shut_down"]
+
+logger = logging.getLogger("ws4py")
+
+GRACE: Final = 5.0
+"""Seconds for which callbacks may go on after the drain, before nobody waits for them any more."""
+
+
+def hand_over(add: Callable[..., None], websocket: WebSocket, **options: Any) -> bool:
+    """Have a websocket run whose handshake is done.
+
+    :param add: a manager's :meth:`~ws4py.manager.WebSocketManager.add`, or what calls it.
+    :param options: of ``add``.
+    :returns: False if it can't be run: the manager has stopped meanwhile, or the peer is gone. The socket is still the
+        caller's then.
+    """
+    try:
+        add(websocket, **options)
+    except (ManagerError, OSError, ValueError) as error:
+        logger.debug("A websocket could not be run: %s", error)
+        return False
+    return True
+
+
+def shut_down(*managers: WebSocketManager) -> None:
+    """Close every websocket with 1001, and wait for the end of the managers. Blocks, as long as the longest drain."""
+    for manager in managers:
+        manager.stop()
+    for manager in managers:
+        manager.join(manager.limits.drain_timeout + GRACE)
