@@ -13,10 +13,25 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import PATIENCE, EchoRecorder, Recorder, Stage, tcp_pair, unix_pair, until, wait_for
+from tests.client_servers import foreign_server
+from tests.helpers import (
+    PATIENCE,
+    Certificates,
+    EchoRecorder,
+    Gate,
+    Peer,
+    Recorder,
+    Stage,
+    start_thread,
+    tcp_pair,
+    unix_pair,
+    until,
+    wait_for,
+)
+from ws4py.client.threadedclient import WebSocketClient
 from ws4py.exc import ConnectionClosed, ManagerError, SlowConsumer
 from ws4py.manager import WebSocketManager
-from ws4py.websocket import EchoWebSocket
+from ws4py.websocket import EchoWebSocket, WebSocket
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
@@ -217,6 +232,148 @@ def test_a_child_that_ends_closes_nothing_of_the_parents(stage: Stage) -> None:
     assert peer.receive_text() == "x"
     assert peer.say_goodbye() == (1000, "")
     assert websocket.end() == (1000, b"")
+
+
+# --- TLS --------------------------------------------------------------------------------------------------------------
+
+
+def refuses_to_send(websocket: WebSocket) -> None:
+    with pytest.raises(ManagerError, match="TLS"):
+        websocket.send("x")
+    with pytest.raises(ManagerError, match="TLS"):
+        websocket.send("x", timeout=0)
+    with pytest.raises(ManagerError, match="TLS"):
+        websocket.send(iter(["in ", "parts"]))
+    with pytest.raises(ManagerError, match="TLS"):
+        websocket.ping("x")
+    with pytest.raises(ManagerError, match="TLS"):
+        websocket.close()
+    websocket.close_connection()
+
+
+def goes_on(websocket: Recorder, peer: Peer) -> None:
+    websocket.send("from the parent")
+    assert peer.receive_text() == "from the parent"
+    peer.send(peer.text("to the parent"))
+    assert peer.receive_text() == "to the parent"
+    assert peer.say_goodbye() == (1000, "")
+    assert websocket.end() == (1000, b"")
+
+
+@pytest.mark.parametrize("run", [in_child, in_child_of_child])
+@pytest.mark.parametrize("kind", ["ssl_pair", "openssl_pair"])
+@pytest.mark.parametrize("workers", [0, 4])
+def test_a_child_does_not_send_over_tls(
+    stage: Stage, run: Any, kind: str, workers: int, certificates: Certificates
+) -> None:
+    """Two processes would use the same keys for records of the same numbers."""
+    manager = stage.manager(workers=workers)
+    websocket, peer = stage.connect(manager, EchoRecorder, getattr(certificates, kind))
+    wait_for(websocket.was_opened)
+    run(lambda: refuses_to_send(websocket))
+    goes_on(websocket, peer)
+
+
+@pytest.mark.parametrize("when", ["never used", "has sent", "runs"])
+def test_a_child_does_not_send_over_tls_without_a_manager(stage: Stage, when: str, certificates: Certificates) -> None:
+    websocket, peer = stage.connect(None, EchoRecorder, certificates.ssl_pair)
+    if when == "runs":
+        start_thread(websocket.run)
+        wait_for(websocket.was_opened)
+    elif when == "has sent":
+        websocket.send("before")
+        assert peer.receive_text() == "before"
+    in_child(lambda: refuses_to_send(websocket))
+    in_child_of_child(lambda: refuses_to_send(websocket))
+    if when != "runs":
+        start_thread(websocket.run)
+        wait_for(websocket.was_opened)
+    goes_on(websocket, peer)
+
+
+def test_a_child_does_not_send_on_a_client_over_tls(certificates: Certificates) -> None:
+    with foreign_server(certificates.server) as url:
+        client = WebSocketClient(url, ssl_context=certificates.client, proxy=None)
+        with client:
+            in_child(lambda: refuses_to_send(client))
+            client.send("from the parent")
+            message = client.receive(timeout=PATIENCE)
+            assert message is not None
+            assert message.data == b"from the parent"
+
+
+def test_a_client_may_connect_in_a_child(certificates: Certificates) -> None:
+    with foreign_server(certificates.server) as url:
+        client = WebSocketClient(url, ssl_context=certificates.client, proxy=None)
+
+        def child() -> None:
+            with client:
+                client.send("from the child")
+                message = client.receive(timeout=PATIENCE)
+                assert message is not None
+                assert message.data == b"from the child"
+
+        in_child(child)
+
+
+# --- without TLS, further cases ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", ["never used", "has sent", "runs"])
+def test_a_child_sends_without_a_manager(stage: Stage, when: str) -> None:
+    websocket, peer = stage.connect(None, EchoRecorder)
+    if when == "runs":
+        start_thread(websocket.run)
+        wait_for(websocket.was_opened)
+    elif when == "has sent":
+        websocket.send("before")
+        assert peer.receive_text() == "before"
+    in_child(lambda: websocket.send("from the child"))
+    assert peer.receive_text() == "from the child"
+    if when != "runs":
+        start_thread(websocket.run)
+        wait_for(websocket.was_opened)
+    goes_on(websocket, peer)
+
+
+def test_a_child_does_not_send_the_broadcast_that_its_parent_has_kept(stage: Stage) -> None:
+    manager = stage.manager(workers=0, max_outbox_size=1000, overflow="latest")
+    _, blocking_peer = blocking = stage.connect(manager, Gate)
+    websocket, peer = stage.connect(manager, Recorder)
+    wait_for(websocket.was_opened)
+    blocking_peer.send(blocking_peer.text("x"))
+    blocking[0].wait_entered()  # so the manager does not write for now
+    websocket.send(bytes(1000), binary=True)
+    assert manager.broadcast("kept") == 2
+    in_child(lambda: websocket.send("from the child"))
+    assert peer.receive_text() == "from the child"
+    blocking[0].gate.set()
+    assert peer.receive_message() == bytes(1000)
+    assert peer.receive_text() == "kept"
+    peer.sync()
+
+
+def test_threads_of_a_child_do_not_interleave(stage: Stage) -> None:
+    manager = stage.manager()
+    websocket, peer = stage.connect(manager, Recorder, tcp_pair)
+    wait_for(websocket.was_opened)
+
+    def child() -> None:
+        def send(letter: str) -> None:
+            for number in range(1, 21):
+                websocket.send(letter * (number * 20_000))
+
+        for task in [start_thread(send, letter) for letter in "abcd"]:
+            task.result()
+
+    received: list[str] = []
+    reader = start_thread(lambda: received.extend(peer.receive_text() for _ in range(80)))
+    in_child(child)
+    reader.result()
+    for letter in "abcd":
+        mine = [text for text in received if text[0] == letter]
+        assert [len(text) for text in mine] == [number * 20_000 for number in range(1, 21)]
+        assert {frozenset(text) for text in mine} == {frozenset(letter)}
 
 
 def test_passing_a_websocket_to_a_process(stage: Stage) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from ws4py.deadline import MessageDeadline
-from ws4py.exc import ConnectionClosed, ManagerError, SlowConsumer, WebSocketException
+from ws4py.exc import ConnectionClosed, SlowConsumer, WebSocketException
 from ws4py.framing import FIN, OPCODE_CONTINUATION, OPCODE_PING
 from ws4py.messaging import CloseCode, CloseControlMessage, Message
 from ws4py.ports import BROKEN, InheritedPort, Port, make_port
@@ -467,8 +467,6 @@ class BlockingConnection:
                 self._port.send(left, max(0.0, deadline - self._clock()))
             self._unwritten = 0
             return None
-        except ManagerError:
-            raise  # nothing was sent, and the connection is the parent's
         except TimeoutError as error:
             self.drop()
             raise SlowConsumer("The peer did not read in time") from error
@@ -553,13 +551,13 @@ class BlockingConnection:
 
     def after_fork_in_child(self) -> None:
         """Have free locks, and leave TLS alone: its keys and its count of records are the parent's."""
+        if hasattr(self._sock, "pending"):
+            self._port = InheritedPort(self._sock)
         self._message_lock = self._port.make_lock()
         self._write_lock = self._port.make_lock()
         self._fragmenting = False
         self._unwritten = 0
         self._pong = self._cancel = None
-        if hasattr(self._sock, "pending"):
-            self._port = InheritedPort(self._sock)
 
 
 def _after_fork_in_child() -> None:

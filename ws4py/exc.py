@@ -66,7 +66,10 @@ class ConnectionClosed(WebSocketException, RuntimeError):
 
 
 class SlowConsumer(ConnectionClosed):
-    """The peer did not read within ``send_timeout``: its connection was given up."""
+    """The peer did not read in time, or there is nobody left who may wait for it: its connection was given up.
+
+    Of a ``send`` with a timeout of 0 it only says that there is no room now.
+    """
 
 
 class StreamClosed(WebSocketException):

@@ -106,7 +106,7 @@ class _ThreadPort:
     def __init__(self, sock: Any) -> None:
         self._sock = sock
 
-    def make_lock(self) -> threading.Lock:
+    def make_lock(self) -> Any:
         return threading.Lock()
 
     def current(self) -> object:
@@ -302,8 +302,19 @@ class AnyPort(_ThreadPort):
             logger.debug("A socket could not be ended in order", exc_info=True)
 
 
+class _NoLock:
+    """In place of the locks without which nothing can be sent."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        raise ManagerError(INHERITED_TLS)
+
+
 class InheritedPort(_ThreadPort):
     """TLS in a process that was forked since: nothing is to be read or written but by the parent."""
+
+    def make_lock(self) -> Any:
+        """Return one that refuses: so nothing has changed when nothing is sent."""
+        return _NoLock()
 
     def receive(self, size: int, timeout: float | None) -> bytes | None:
         """Refuse."""
