@@ -1,9 +1,10 @@
-"""Makes what the documentation says about single metrics, from the code that has them::
+"""Makes what the documentation says about single metrics and limits, from the code that has them::
 
     python docs/generate.py
 
 The table in ``stats.rst`` comes from :data:`ws4py.manager.metrics.METRICS`; ``stats.schema.json`` comes from the
-classes of :mod:`ws4py.manager.snapshot`, their docstrings, and the texts of the metrics.
+classes of :mod:`ws4py.manager.snapshot`, their docstrings, and the texts of the metrics. The table in ``README.rst``
+comes from :data:`ws4py.manager.limits.RULES`.
 """
 
 from __future__ import annotations
@@ -11,17 +12,19 @@ from __future__ import annotations
 import json
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from ws4py.manager import WebSocketManager
+from ws4py.manager.limits import RULES, Limits
 from ws4py.manager.metrics import METRICS
 from ws4py.manager.snapshot import ConnectionSnapshot, HistogramSnapshot, TrafficSnapshot
 
 FOLDER: Final = Path(__file__).parent
 PAGE: Final = FOLDER / "stats.rst"
+README: Final = FOLDER.parent / "README.rst"
 SCHEMA: Final = FOLDER / "stats.schema.json"
 
 BEGIN: Final = ".. The table is made by docs/generate.py.\n\n"
@@ -124,33 +127,63 @@ def make_schema() -> str:
     return json.dumps(schema, indent=2) + "\n"
 
 
-# --- the table --------------------------------------------------------------------------------------------------------
+# --- the tables -------------------------------------------------------------------------------------------------------
 
 
-def make_table() -> str:
+def make_metrics() -> str:
     """Return the table of the metrics, in reStructuredText."""
     rows = [("metric", "labels", "processes", "what it is")]
     for metric in METRICS:
         name = f"ws4py_{metric.name}" + ("_total" if metric.kind == "counter" else "")
         labels = ", ".join(metric.labels) or ("le" if metric.kind == "histogram" else "\\")
         rows.append((name, labels, metric.adding, metric.text))
+    return draw(rows)
+
+
+def make_limits() -> str:
+    """Return the table of the limits."""
+    defaults = Limits()
+    rows = [("limit", "default", "what happens past it")]
+    for name, rule in RULES.items():
+        value = getattr(defaults, name)
+        if value is None:
+            text = rule.unset
+        elif rule.kind == "bytes":
+            text = f"{value >> 20} MiB"
+        else:
+            text = f"{value:g} s" if rule.kind == "seconds" else str(value)
+        rows.append((name, text, rule.past))
+    return draw(rows)
+
+
+def draw(rows: Sequence[tuple[str, ...]]) -> str:
+    """Return a table; the first row is its head."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     rule = "  ".join("=" * width for width in widths)
     return "\n".join([rule, lines[0], rule, *lines[1:], rule, ""])
 
 
-def make_page(text: str) -> str:
-    """Return the page with its table made anew."""
-    before, _, rest = text.partition(BEGIN)
+def replaced(path: Path, table: str) -> str:
+    """Return the text of a page with its table made anew."""
+    before, _, rest = path.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{make_table()}{END}{after}"
+    return f"{before}{BEGIN}{table}{END}{after}"
+
+
+def made() -> dict[Path, str]:
+    """Return the files, with what is to be in them."""
+    return {
+        PAGE: replaced(PAGE, make_metrics()),
+        README: replaced(README, make_limits()),
+        SCHEMA: make_schema(),
+    }
 
 
 def main() -> None:
-    """Write both."""
-    PAGE.write_text(make_page(PAGE.read_text()))
-    SCHEMA.write_text(make_schema())
+    """Write them."""
+    for path, text in made().items():
+        path.write_text(text)
 
 
 if __name__ == "__main__":

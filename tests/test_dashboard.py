@@ -158,6 +158,8 @@ def test_it_shows_what_the_server_does(server: StatsServer, browse: Any) -> None
         eventually(
             lambda: "4xxx" in page.text("#closed") and "7" in page.text("#closed"), "the closes are shown by code"
         )
+        peers[7].send("x" * (1 << 20 | 1))
+        eventually(lambda: "closed: message too big" in page.text("#limits"), "the limit that acted is explained")
         assert page.complaints() == []
 
 

@@ -203,6 +203,7 @@ def test_the_feed(server: StatsServer) -> None:
         assert figures["busiest"]
         assert figures["stats"]["time"] > first["stats"]["time"]
         leave(peer)
+    assert list(server.ask("/stats/limits.json")) == list(LIMITS)
     polled = server.ask("/stats/dashboard.json?slowest=inbox&busiest=bytes")
     assert set(polled) == {"stats", "interval", "slowest", "busiest"}
 

@@ -4,19 +4,69 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal, get_args
 
 from ws4py.streaming import DEFAULT_MAX_FRAGMENTS, DEFAULT_MAX_MESSAGE_SIZE
 
-__all__ = ["Limits", "OverflowPolicy"]
-
-_OF_A_MANAGER: Final = frozenset({"max_connections", "max_connections_per_ip", "max_waiting_senders", "drain_timeout"})
+__all__ = ["ACTIONS", "RULES", "Limits", "OverflowPolicy", "Rule"]
 
 OverflowPolicy = Literal["close", "drop", "latest"]
 """What a broadcast does for a peer whose outbox is full: close it with 1013, leave this message out, or keep the
 newest only.
 """
+
+
+Kind = Literal["number", "bytes", "seconds", "policy"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What there is to a limit beside its default.
+
+    :ivar kind: what its value is.
+    :ivar past: what happens past it, in a few words.
+    :ivar actions: as what it is counted when it acts, with words for people who read that.
+    :ivar optional: whether it may be None.
+    :ivar unset: what None means.
+    :ivar of_manager: whether it is one of the manager as a whole, and so of no single endpoint.
+    """
+
+    kind: Kind
+    past: str
+    actions: Mapping[str, str]
+    optional: bool
+    unset: str
+    of_manager: bool
+
+    def check(self, name: str, value: Any) -> None:
+        """See whether a value is in range.
+
+        :raises ValueError: if it is not.
+        """
+        if value is None and self.optional:
+            return
+        or_none = " or None" if self.optional else ""
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if self.kind == "policy":
+            if value not in get_args(OverflowPolicy):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(OverflowPolicy))}, not {value!r}")
+        elif self.kind == "seconds":
+            if not number or value < 0 or (value == 0 and self.optional):
+                least = "over 0" if self.optional else "of at least 0"
+                raise ValueError(f"{name} must be a number of seconds {least}{or_none}, not {value!r}")
+        elif not number or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1{or_none}, not {value!r}")
+
+
+def _rule(
+    kind: Kind, past: str, *, optional: bool = False, unset: str = "none", of_manager: bool = False, **actions: str
+) -> dict[str, Rule]:
+    """Return the metadata of a limit's field.
+
+    :param actions: as what it is counted when it acts, with words for it.
+    """
+    return {"rule": Rule(kind, past, actions, optional, unset, of_manager)}
 
 
 @dataclass(frozen=True)
@@ -46,52 +96,128 @@ class Limits:
     :raises ValueError: if one is out of range; the message names it.
     """
 
-    max_message_size: int | None = DEFAULT_MAX_MESSAGE_SIZE
-    max_fragments: int | None = DEFAULT_MAX_FRAGMENTS
-    max_inbox_messages: int = 64
-    max_inbox_size: int = 1 << 20
-    max_outbox_size: int = 1 << 20
-    send_timeout: float = 10.0
-    max_waiting_senders: int | None = None
-    overflow: OverflowPolicy = "close"
-    max_connections: int | None = None
-    max_connections_per_ip: int | None = None
-    max_messages_per_second: int | None = None
-    message_timeout: float | None = 120.0
-    ping_interval: float | None = 30.0
-    ping_timeout: float | None = 30.0
-    close_timeout: float = 5.0
-    drain_timeout: float = 10.0
+    max_message_size: int | None = field(
+        default=DEFAULT_MAX_MESSAGE_SIZE,
+        metadata=_rule(
+            "bytes",
+            "the connection is closed with 1009, before the rest is buffered",
+            optional=True,
+            max_message_size="closed: message too big",
+        ),
+    )
+    max_fragments: int | None = field(
+        default=DEFAULT_MAX_FRAGMENTS,
+        metadata=_rule("number", "closed with 1009", optional=True, max_fragments="closed: too many fragments"),
+    )
+    max_inbox_messages: int = field(
+        default=64,
+        metadata=_rule("number", "the socket is not read until the handlers have caught up: TCP pushes back"),
+    )
+    max_inbox_size: int = field(
+        default=1 << 20, metadata=_rule("bytes", "the same", inbox="stopped reading: inbox full")
+    )
+    max_outbox_size: int = field(
+        default=1 << 20,
+        metadata=_rule(
+            "bytes",
+            "``send`` waits, and the connection is neither read nor scheduled",
+            outbox="made a sender wait: outbox full",
+        ),
+    )
+    send_timeout: float = field(
+        default=10.0,
+        metadata=_rule(
+            "seconds",
+            "``send`` raises ``SlowConsumer``, and the connection is given up",
+            send_timeout="closed: slow consumer",
+        ),
+    )
+    max_waiting_senders: int | None = field(
+        default=None,
+        metadata=_rule(
+            "number",
+            "of the manager: the next ``send`` of a worker that would wait gives up at once",
+            optional=True,
+            unset="workers/2",
+            of_manager=True,
+            max_waiting_senders="closed: too many senders wait",
+        ),
+    )
+    overflow: OverflowPolicy = field(
+        default="close",
+        metadata=_rule(
+            "policy",
+            "of a broadcast: ``close`` (1013), ``drop`` the message, or keep the ``latest``",
+            overflow_close="closed for a broadcast",
+            overflow_drop="dropped a broadcast",
+            overflow_latest="kept the latest broadcast",
+        ),
+    )
+    max_connections: int | None = field(
+        default=None,
+        metadata=_rule(
+            "number",
+            "the handshake is answered 503, with Retry-After",
+            optional=True,
+            of_manager=True,
+            max_connections="refused: too many connections",
+        ),
+    )
+    max_connections_per_ip: int | None = field(
+        default=None,
+        metadata=_rule(
+            "number",
+            "the handshake is answered 429",
+            optional=True,
+            of_manager=True,
+            max_connections_per_ip="refused: too many from an address",
+        ),
+    )
+    max_messages_per_second: int | None = field(
+        default=None,
+        metadata=_rule(
+            "number",
+            "closed with 1008; control frames and fragments count, too",
+            optional=True,
+            max_messages_per_second="closed: too many messages",
+        ),
+    )
+    message_timeout: float | None = field(
+        default=120.0,
+        metadata=_rule(
+            "seconds",
+            "an unfinished message: closed with 1008, unless it comes faster than 1 KiB/s",
+            optional=True,
+            message_timeout="closed: message not finished",
+        ),
+    )
+    ping_interval: float | None = field(default=30.0, metadata=_rule("seconds", "a Ping is sent", optional=True))
+    ping_timeout: float | None = field(
+        default=30.0,
+        metadata=_rule(
+            "seconds",
+            "nothing came in that time: closed with 1011; ``closed(1006)``",
+            optional=True,
+            ping_timeout="closed: no Pong",
+        ),
+    )
+    close_timeout: float = field(
+        default=5.0,
+        metadata=_rule("seconds", "the socket is dropped", close_timeout="dropped: Close not answered"),
+    )
+    drain_timeout: float = field(
+        default=10.0,
+        metadata=_rule(
+            "seconds",
+            "of a stop: what is still open is dropped",
+            of_manager=True,
+            drain_timeout="dropped at the end",
+        ),
+    )
 
     def __post_init__(self) -> None:
-        for name in ("max_message_size", "max_fragments", "max_connections", "max_connections_per_ip"):
-            self._check_count(name, optional=True)
-        for name in ("max_messages_per_second", "max_waiting_senders"):
-            self._check_count(name, optional=True)
-        for name in ("max_inbox_messages", "max_inbox_size", "max_outbox_size"):
-            self._check_count(name, optional=False)
-        for name in ("message_timeout", "ping_interval", "ping_timeout"):
-            self._check_time(name, optional=True)
-        for name in ("send_timeout", "close_timeout", "drain_timeout"):
-            self._check_time(name, optional=False)
-        if self.overflow not in get_args(OverflowPolicy):
-            raise ValueError(f"overflow must be one of {', '.join(get_args(OverflowPolicy))}, not {self.overflow!r}")
-
-    def _check_count(self, name: str, optional: bool) -> None:
-        value = getattr(self, name)
-        if value is None and optional:
-            return
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be a whole number of at least 1{_or_none(optional)}, not {value!r}")
-
-    def _check_time(self, name: str, optional: bool) -> None:
-        value = getattr(self, name)
-        if value is None and optional:
-            return
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or value < 0 or (value == 0 and optional):
-            least = "over 0" if optional else "of at least 0"
-            raise ValueError(f"{name} must be a number of seconds {least}{_or_none(optional)}, not {value!r}")
+        for name, rule in RULES.items():
+            rule.check(name, getattr(self, name))
 
     @classmethod
     def check_endpoint(cls, limits: Mapping[str, Any]) -> None:
@@ -101,7 +227,7 @@ class Limits:
         :raises ValueError: for a value out of range.
         """
         cls().but(**limits)
-        names = sorted(_OF_A_MANAGER & limits.keys())
+        names = sorted(name for name in limits if RULES[name].of_manager)
         if names:
             raise TypeError(
                 f"{', '.join(names)} can't be set for an endpoint: give it to the manager, or to WebSocketPlugin"
@@ -113,11 +239,14 @@ class Limits:
         :raises TypeError: for a name that is no limit.
         :raises ValueError: for a value out of range.
         """
-        unknown = set(changes) - {field.name for field in fields(self)}
+        unknown = set(changes) - set(RULES)
         if unknown:
             raise TypeError(f"There is no limit named {', '.join(sorted(unknown))}")
         return replace(self, **changes) if changes else self
 
 
-def _or_none(optional: bool) -> str:
-    return " or None" if optional else ""
+RULES: Final[Mapping[str, Rule]] = {item.name: item.metadata["rule"] for item in fields(Limits)}
+"""Of all limits, by their names."""
+
+ACTIONS: Final[Mapping[str, str]] = {name: words for rule in RULES.values() for name, words in rule.actions.items()}
+"""What is counted when a limit or a policy acts, and words for it."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from ws4py.framing import OPCODE_CLOSE, OPCODE_PING, OPCODE_PONG
 from ws4py.labels import printable
+from ws4py.manager.limits import ACTIONS
 from ws4py.manager.statistics import TIME_BOUNDS, Histogram
 
 if TYPE_CHECKING:
@@ -39,24 +40,7 @@ __all__ = [
     "WorkerSnapshot",
 ]
 
-LIMITS: Final = (
-    "max_message_size",
-    "max_fragments",
-    "max_messages_per_second",
-    "message_timeout",
-    "inbox",
-    "outbox",
-    "send_timeout",
-    "max_waiting_senders",
-    "overflow_close",
-    "overflow_drop",
-    "overflow_latest",
-    "max_connections",
-    "max_connections_per_ip",
-    "ping_timeout",
-    "close_timeout",
-    "drain_timeout",
-)
+LIMITS: Final = tuple(ACTIONS)
 """The limits and policies that are counted when they act. ``inbox`` has stopped a socket from being read, ``outbox``
 has made a sender wait, ``overflow_...`` has decided about a broadcast that found an outbox full.
 """

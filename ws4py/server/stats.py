@@ -16,6 +16,7 @@ gevent and any other server of WSGI. What is behind its path:
 ``/connections.json``    :meth:`WebSocketManager.connection_stats() <ws4py.manager.WebSocketManager.connection_stats>`,
                          with ``?top=N&by=KEY``
 ``/metrics``             the text that Prometheus scrapes; 501 without the package prometheus_client
+``/limits.json``         what each limit does that they count, in words
 ``/dashboard.json``      what the dashboard asks for if its websocket is refused
 ``/feed``                that websocket
 =======================  ===============================================================================================
@@ -44,6 +45,7 @@ from urllib.parse import parse_qs
 from ws4py.exc import WebSocketException
 from ws4py.handshake import is_allowed_host
 from ws4py.manager import WebSocketManager
+from ws4py.manager.limits import ACTIONS
 from ws4py.manager.metrics import METRICS
 from ws4py.manager.snapshot import (
     SORT_KEYS,
@@ -235,6 +237,8 @@ class StatsApplication:
             return _file(path, environ)
         if path == "/stats.json":
             return _json(self._find_manager(environ).stats().as_dict())
+        if path == "/limits.json":
+            return _json(dict(ACTIONS))
         if path == "/connections.json":
             return self._connections(environ)
         if path == "/dashboard.json":

@@ -19,16 +19,7 @@ const STATUSES = {
   426: "other version", 429: "too many from one address", 500: "error of the server", 501: "server without websockets",
   503: "full, or stopping",
 };
-const LIMITS = {
-  max_message_size: "closed: message too big", max_fragments: "closed: too many fragments",
-  max_messages_per_second: "closed: too many messages", message_timeout: "closed: message not finished",
-  inbox: "stopped reading: inbox full",
-  outbox: "made a sender wait: outbox full", send_timeout: "closed: slow consumer",
-  overflow_close: "closed for a broadcast", overflow_drop: "dropped a broadcast",
-  overflow_latest: "kept the latest broadcast", max_connections: "refused: too many connections",
-  max_connections_per_ip: "refused: too many from an address", ping_timeout: "closed: no Pong",
-  close_timeout: "dropped: Close not answered", drain_timeout: "dropped at the end",
-};
+const LIMITS = await fetch("limits.json").then((answer) => (answer.ok ? answer.json() : {})).catch(() => ({}));
 
 const $ = (id) => document.getElementById(id);
 const samples = [];
