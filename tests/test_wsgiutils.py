@@ -204,6 +204,16 @@ def test_a_usual_environ_is_kept_whole(environ: dict[str, Any]) -> None:
     assert environ_kept == before
 
 
+@pytest.mark.parametrize("key", ["ws4py.socket", "ws4py.manager", "gunicorn.socket", "werkzeug.socket", "wsgi.input"])
+def test_what_is_the_servers_own_is_not_kept(environ: dict[str, Any], key: str) -> None:
+    """It would keep the server's connection, or the request's buffers, for as long as the websocket lives."""
+    ours = environ["ws4py.socket"]
+    own: dict[str, Any] = {"ws4py.manager": None, "wsgi.input": object()}
+    environ[key] = own.get(key, ours)
+    assert key not in kept(environ)
+    assert key not in kept(environ, keep_environ=[key])
+
+
 def test_the_longest_texts_are_left_out(environ: dict[str, Any]) -> None:
     session = environ["app.session"] = {"user": "ada"}
     usual = {name: value for name, value in environ.items() if name not in ("wsgi.input", "ws4py.socket")}
