@@ -39,6 +39,9 @@ TURN_FRAMES: Final = 256
 TURN_SIZE: Final = 1 << 18
 """After how many bytes of decoded payload the rest of what has come of a connection waits for the next cycle."""
 
+LARGEST_PONG: Final = 131
+"""How many bytes the frame of a Pong may have."""
+
 REST: Final = 0.0005
 """How long, in seconds, the thread lets the workers have the interpreter to themselves after giving them work."""
 
@@ -314,7 +317,10 @@ class Loop(Lifecycle):
         if connection.phase >= Phase.ENDED:
             return
         stream, rate = connection.stream, connection.limits.max_messages_per_second
-        frames = TURN_FRAMES if rate is None else min(TURN_FRAMES, self._frames_left(connection, rate))
+        # No more than there is room for their answers in the outbox, if all are Pings.
+        frames = min(TURN_FRAMES, (connection.limits.max_outbox_size - connection.outbox_size) // LARGEST_PONG + 1)
+        if rate is not None:
+            frames = min(frames, self._frames_left(connection, rate))
         begun = stream.frames_received
         most, room = connection.inbox_room
         messages, size = self._sort(connection, stream.receive_some(data, frames, most, min(room, TURN_SIZE)))
