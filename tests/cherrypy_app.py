@@ -26,6 +26,7 @@ from cherrypy.process.plugins import Autoreloader, Daemonizer, PIDFile
 
 from ws4py.extensions.permessage_deflate import PerMessageDeflate
 from ws4py.manager import WebSocketManager
+from ws4py.manager.pollers import default_poller
 from ws4py.messaging import Message
 from ws4py.server.cherrypyserver import WebSocketPlugin, WebSocketTool
 from ws4py.websocket import WebSocket
@@ -42,6 +43,7 @@ OPTIONS: dict[str, Any] = {
     "shutdown_timeout": 5,
     "plugin": {},
     "with_plugin": True,
+    "fragile": False,
     "priority": None,
     "daemonize": None,
     "autoreload": None,
@@ -457,6 +459,25 @@ CONFIG: dict[str, dict[str, Any]] = {
 }
 
 
+class FragilePoller:
+    """The system's poller, which fails once when it is told to."""
+
+    broken = False
+
+    def __init__(self) -> None:
+        self._poller = default_poller()
+        self.register, self.modify = self._poller.register, self._poller.modify
+        self.unregister, self.release = self._poller.unregister, self._poller.release
+
+    def poll(self, timeout: float | None = None) -> list[tuple[int, int]]:
+        """Wait, or fail."""
+        events = self._poller.poll(timeout)
+        if FragilePoller.broken:
+            FragilePoller.broken = False
+            raise RuntimeError("the poller is broken")
+        return events
+
+
 def obey(root: Root) -> None:
     """Carry out the commands of the standard input."""
     # Not by sys.stdin: a forked process would wait for its lock for ever.
@@ -464,6 +485,9 @@ def obey(root: Root) -> None:
         command = line.decode().strip()
         if command == "new manager":
             root.plugin.manager = WebSocketManager()
+        elif command == "fail":
+            FragilePoller.broken = True
+            root.plugin.manager.broadcast("your manager fails")
         else:
             getattr(cherrypy.engine, command)()
         print("done", command, flush=True)
@@ -502,6 +526,8 @@ def main() -> None:
     if not OPTIONS["gc"]:
         gc.disable()
     configure()
+    if OPTIONS["fragile"]:
+        OPTIONS["plugin"]["poller"] = FragilePoller()
     plugin = Plugin(cherrypy.engine, **OPTIONS["plugin"])
     if OPTIONS["priority"] is not None:
         Plugin.start.priority = OPTIONS["priority"]  # type: ignore[attr-defined]

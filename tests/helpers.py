@@ -523,6 +523,7 @@ class Stage:
 
     def manager(self, start: bool = True, **options: Any) -> WebSocketManager:
         manager = WebSocketManager(**options)
+        manager.daemon = True  # so that a test that fails does not keep the process
         self._managers.append(manager)
         if start:
             manager.start()

@@ -95,6 +95,25 @@ def test_stop_and_start(kind: str) -> None:
         assert (expected["websockets"], expected["entries"]) == (0, 0)
 
 
+def test_a_manager_that_fails_is_started_again_three_times_a_minute() -> None:
+    with Server({"fragile": True, "statistics": True}, quiet=False) as server:
+        for times in range(1, 5):
+            with server.open("/echo") as peer:
+                peer.echo("here")
+                server.command("fail")
+                assert peer.message() == "your manager fails"
+                assert peer.receive().code == GOING_AWAY
+            server.wait_for_line("The manager's thread failed", times)
+            if times < 4:
+                server.wait_for_line("WebSocket processing failed, and was started again", times)
+        with server.connect() as asking:
+            assert asking.upgrade("/echo").status == 503
+        assert server.get("/").status == 200
+        figures = server.ask("/cpstats/data")["CherryPy WebSocket"]
+        assert (figures["State"], figures["Manager Failures"]) == ("failed", 4)
+        assert server.log().count("was started again") == 3
+
+
 def test_a_manager_of_its_own_for_the_next_start() -> None:
     with Server() as server, contextlib.ExitStack() as stack:
         peers = idle(server, stack, 2)

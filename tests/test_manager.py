@@ -1535,7 +1535,8 @@ sys.path.insert(0, "")
 from ws4py.manager import WebSocketManager
 from ws4py.websocket import EchoWebSocket
 
-manager = WebSocketManager(ping_interval=None)
+manager = WebSocketManager(ping_interval=None, drain_timeout=0)
+manager.daemon = True
 manager.start()
 peers = []
 for _ in range(20):

@@ -23,11 +23,11 @@ from ws4py.manager.workers import WorkerPool, give_up
 from ws4py.messaging import CloseCode, CloseControlMessage, Message
 from ws4py.websocket import WebSocket
 
-__all__ = ["NEW", "RUNNING", "STOPPED", "STOPPING", "Loop"]
+__all__ = ["FAILED", "NEW", "RUNNING", "STOPPED", "STOPPING", "Loop"]
 
 logger = logging.getLogger("ws4py")
 
-NEW, RUNNING, STOPPING, STOPPED = "new", "running", "stopping", "stopped"
+NEW, RUNNING, STOPPING, STOPPED, FAILED = "new", "running", "stopping", "stopped", "failed"
 """The states of a manager."""
 
 DRAIN_STEP: Final = 0.05
@@ -430,6 +430,14 @@ class Loop(Lifecycle):
         if connection.phase < Phase.ENDED:
             connection.websocket.server_terminated = True
             connection.close(GOODBYE)
+
+    def _dismiss_at_once(self, connection: Connection) -> None:
+        """Say goodbye to one as far as its socket takes it now: there will be no other time."""
+        if connection.phase == Phase.NEW:
+            self._adopt(connection)
+        self._dismiss(connection)
+        if not connection.transport.blocked:
+            self._send([connection])
 
     def _stopped_all(self) -> bool:
         if self._state != STOPPING or self._drain_queue is None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import math
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,8 +18,9 @@ from ws4py.manager.batch import BatchIO
 from ws4py.manager.connection import Connection, Phase
 from ws4py.manager.fanout import SharedMessage
 from ws4py.manager.limits import Limits, OverflowPolicy
-from ws4py.manager.loop import NEW, RUNNING, STOPPED, STOPPING, Loop
+from ws4py.manager.loop import FAILED, NEW, RUNNING, STOPPED, STOPPING, Loop
 from ws4py.manager.pollers import READ, Poller, default_poller
+from ws4py.manager.process import managers
 from ws4py.manager.snapshot import (
     ConnectionSnapshot,
     Snapshot,
@@ -48,14 +49,18 @@ BREATH: Final = 0.0002
 LAST_CALLS: Final = 0.5
 """How long, in seconds, the workers of a stopped manager may go without beginning a turn."""
 
-_managers: weakref.WeakSet[WebSocketManager] = weakref.WeakSet()
-
 
 class WebSocketManager(Loop):
     """Runs websockets: one thread does all their input and output, a pool of workers runs their callbacks.
 
     Every method may be called from any thread unless it says otherwise.
 
+    A manager that has started keeps the process alive until it is stopped, as its thread did in 0.6, unless
+    :attr:`daemon` was set. One that still runs when the process ends is stopped then, and waited for.
+
+    :ivar lock: not used here; it is there for programs of 0.6 that hold it while they use the manager.
+    :ivar on_failure: called when the manager has failed, with no arguments, by the thread that did, which ends then. It
+        may start the manager again.
     :param poller: what to wait with; the system's best by default.
     :param workers: how many threads may run callbacks at once; they are started on demand. 0 runs callbacks on the
         manager's own thread, as 0.6 did: a callback that blocks then blocks all.
@@ -82,39 +87,67 @@ class WebSocketManager(Loop):
             raise ValueError(f"workers must be a whole number of at least 0, not {workers!r}")
         super().__init__((limits or Limits()).but(**options), clock)
         self.workers = workers
-        self.name = "WebSocketManager"
+        self.lock = threading.RLock()
+        self.on_failure: Callable[[], object] | None = None
+        self._name = "WebSocketManager"
+        self._daemon = False
         self._given_poller = poller
         self._thread: threading.Thread | None = None
         self._forked = False
         self._wake_writer = -1
         self._ids = itertools.count(1)
         self._started_at: float | None = None
-        _managers.add(self)
+        managers.add(self)
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the thread. A manager that has stopped can be started again.
+        """Start the thread. A manager that has stopped, or failed, can be started again.
+
+        If that fails, it is as it was, and may be tried again.
 
         :raises ManagerError: if it is running, or belongs to another process.
+        :raises RuntimeError: if the system has no thread for it.
+        :raises OSError: if the system has no descriptors for it.
         """
-        with self._lock:
+        with self._lock:  # over all of it: nobody is to see a manager that runs without a thread
             self._check_process()
             if self._state in (RUNNING, STOPPING):
                 raise ManagerError("This manager is running already")
-            self.poller = self._given_poller or default_poller()
-            self._wake_reader, self._wake_writer = os.pipe()
-            os.set_blocking(self._wake_reader, False)
-            os.set_blocking(self._wake_writer, False)
-            self.poller.register(self._wake_reader, READ)
-            self._io = BatchIO()
-            self._wheel = TimerWheel()
-            self._pool = WorkerPool(self.workers, max_waiting=self.limits.max_waiting_senders) if self.workers else None
-            self._drain_queue = None
-            self._started_at = self._clock()
-            self._state = RUNNING
-            self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
-        self._thread.start()
+            before, self._state = self._state, RUNNING
+            try:
+                self._set_up()
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=self._daemon)
+                self._thread.start()
+            except BaseException:
+                self._thread = None
+                self._tear_down()
+                self._state = before
+                raise
+
+    def _set_up(self) -> None:
+        """Get what the thread needs."""
+        self._io = BatchIO()
+        self._wheel = TimerWheel()
+        self._pool = WorkerPool(self.workers, max_waiting=self.limits.max_waiting_senders) if self.workers else None
+        self._drain_queue = None
+        self._started_at = self._clock()
+        self.poller = self._given_poller or default_poller()
+        self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_reader, False)
+        os.set_blocking(self._wake_writer, False)
+        self.poller.register(self._wake_reader, READ)
+
+    def _tear_down(self) -> None:
+        """Give back what :meth:`_set_up` has got, all of it or a part. The lock is held."""
+        reader, writer, self._wake_reader, self._wake_writer = self._wake_reader, self._wake_writer, -1, -1
+        for fd in (reader, writer):
+            if fd >= 0:
+                with contextlib.suppress(Exception):
+                    self.poller.unregister(fd)
+                os.close(fd)
+        if self._given_poller is None and (poller := self.__dict__.pop("poller", None)) is not None:
+            poller.release()
 
     def stop(self) -> None:
         """Begin to stop: every websocket is closed with 1001, and what is still open after ``drain_timeout`` is
@@ -132,8 +165,9 @@ class WebSocketManager(Loop):
         self._wake()
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until a stopping manager's thread and its workers have ended; ``timeout`` is in seconds, None for
-        ever.
+        """Wait until a manager that stops, or fails, has ended: its thread and its workers.
+
+        :param timeout: in seconds; None for ever.
         """
         thread = self._thread
         if thread is not None and thread is not threading.current_thread() and not self._forked:
@@ -147,6 +181,40 @@ class WebSocketManager(Loop):
     def running(self) -> bool:
         """Whether websockets can be added and are served: started, and not told to stop."""
         return self._state == RUNNING and not self._forked
+
+    @property
+    def failed(self) -> bool:
+        """Whether the manager has ended by an error, which is in the log. Its websockets are closed."""
+        return self._state == FAILED
+
+    @property
+    def daemon(self) -> bool:
+        """Whether the process may end while the manager runs; False by default. To be set before :meth:`start`.
+
+        :raises RuntimeError: if it is set while the manager runs.
+        """
+        return self._daemon
+
+    @daemon.setter
+    def daemon(self, flag: bool) -> None:
+        if self.is_alive():
+            raise RuntimeError("daemon can't be set while the manager runs")
+        self._daemon = bool(flag)
+
+    @property
+    def name(self) -> str:
+        """The name of the thread."""
+        return self._name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._name = str(name)
+        if self._thread is not None:
+            self._thread.name = self._name
+
+    def __bool__(self) -> bool:
+        """A manager is true, without websockets too."""
+        return True
 
     def __enter__(self) -> WebSocketManager:
         """Start."""
@@ -393,7 +461,7 @@ class WebSocketManager(Loop):
 
     @property
     def state(self) -> str:
-        """Where it is in its life: new, running, stopping or stopped."""
+        """Where it is in its life: new, running, stopping, stopped or failed."""
         return self._state
 
     def now(self) -> float:
@@ -434,22 +502,31 @@ class WebSocketManager(Loop):
     # --- the manager's thread -----------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        with self._lock:  # start() has returned, or given this thread up
+            if self._thread is not threading.current_thread():
+                return
+        failed = False
         try:
             while not self._stopped_all():
                 self._cycle()
         except BaseException:
+            failed = True
             logger.critical("The manager's thread failed; its connections are dropped", exc_info=True)
-        finally:
-            self._end()
+        try:
+            self._end(failed)
+        except BaseException:
+            failed = True
+            logger.critical("The manager's thread failed at its end", exc_info=True)
+        self._close(failed)
 
-    def _end(self) -> None:
-        """Drop what is left, and end the workers."""
+    def _end(self, failed: bool) -> None:
+        """Drop what is left, and end the workers.
+
+        :param failed: by an error, so that nobody was told.
+        """
         with self._lock:
             self._state = STOPPING
-        for connection in list(self._connections.values()):
-            self.count_limit("drain_timeout")
-            self._drop(connection)
-        self._schedule_ready()
+        self._drop_all(failed)
         if self._pool is not None:
             self._pool.stop()
             self._pool.run_here()
@@ -457,32 +534,42 @@ class WebSocketManager(Loop):
             while not self._pool.join(LAST_CALLS) and turns != (turns := self._pool.counters().turns):
                 pass  # the last callbacks are under way; a handler that blocks is left behind
         for connection in [*self._connections.values(), *self._displaced]:
-            self._release(connection)
+            self._attempt(self._release, connection)
+
+    def _drop_all(self, failed: bool) -> list[Connection]:
+        """Drop what is left, and return it."""
+        left = list(self._connections.values())
+        for connection in left:
+            if failed:
+                self._attempt(self._dismiss_at_once, connection)
+            else:
+                self.count_limit("drain_timeout")
+            self._attempt(self._drop, connection)
+        self._schedule_ready()
+        return left
+
+    def _close(self, failed: bool) -> None:
+        """Give back what the manager has, now that there is nothing left for it to do, and say how it ended."""
         with self._lock:
-            self._state = STOPPED
-            self.poller.unregister(self._wake_reader)
-            if self._given_poller is None:
-                self.poller.release()
-            os.close(self._wake_reader)
-            os.close(self._wake_writer)
-            self._wake_reader = self._wake_writer = -1
+            self._state = FAILED if failed else STOPPED
+            self.counters.failures += failed
+            self._tear_down()
             self._dirty.clear()
+            self._dropped.clear()
+        while self._removed:
+            self._removed.popleft()[1].set()
+        if failed and self.on_failure is not None:
+            try:
+                self.on_failure()
+            except BaseException:
+                logger.critical("What was to be done about the manager's failure failed, too", exc_info=True)
 
     def after_fork_in_child(self) -> None:
         """Know that the thread stayed in the parent. Called in a forked process, by its only thread."""
         self._lock = threading.Lock()
-        if self._state in (NEW, STOPPED):
+        if self._state in (NEW, STOPPED, FAILED):
             return
         self._forked = True
         self._sleeping = False
         for connection in list(self._connections.values()):
             connection.after_fork_in_child()
-
-
-def _after_fork_in_child() -> None:
-    for manager in list(_managers):
-        manager.after_fork_in_child()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -70,6 +70,8 @@ class _Attachment:
 
     def _start(self) -> None:
         if not self._manager.running:
+            if not self._manager.is_alive():
+                self._manager.daemon = True  # the server stops it
             self._manager.start()
 
     def prepare(self) -> None:

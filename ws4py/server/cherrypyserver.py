@@ -25,6 +25,10 @@ threads are free again once the handshake is done.
 from __future__ import annotations
 
 import functools
+import logging
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
@@ -45,6 +49,11 @@ from ws4py.server.running import shut_down
 from ws4py.websocket import WebSocket
 
 __all__ = ["WebSocketPlugin", "WebSocketTool", "environ_of"]
+
+
+RESTARTS = 3
+MINUTE = 60.0
+"""How often a manager that fails is started again, and in how many seconds."""
 
 
 class Refusal(cherrypy.HTTPError, HandshakeError):  # type: ignore[misc]
@@ -230,6 +239,9 @@ class WebSocketPlugin(plugins.SimplePlugin):  # type: ignore[misc]
             raise TypeError("Options are for the plugin's own manager: give them to yours")
         self.manager = manager if manager is not None else WebSocketManager(**options)
         self._statistics = WebSocketStatistics(self.manager)
+        self._serving = False
+        self._restarting = threading.Lock()
+        self._restarts: deque[float] = deque(maxlen=RESTARTS)
 
     @property
     def _channels(self) -> dict[str, Callable[..., Any]]:
@@ -244,8 +256,13 @@ class WebSocketPlugin(plugins.SimplePlugin):  # type: ignore[misc]
         """Start the manager. Called by the bus."""
         self.bus.log("Starting WebSocket processing")
         self._raise_listen_queues()
+        if self.manager.on_failure is None:
+            self.manager.on_failure = self._restart
         if not self.manager.running:
+            if not self.manager.is_alive():
+                self.manager.daemon = True  # the engine keeps the process alive, and stops this when it ends
             self.manager.start()
+        self._serving = True
         for channel, listener in self._channels.items():
             self.bus.subscribe(channel, listener)
         self._statistics.publish()
@@ -264,6 +281,9 @@ class WebSocketPlugin(plugins.SimplePlugin):  # type: ignore[misc]
     def stop(self) -> None:
         """Stop the manager, and wait for it. Called by the bus, when HTTP is not served any more."""
         self.bus.log("Terminating WebSocket processing")
+        self._serving = False
+        if self.manager.on_failure == self._restart:
+            self.manager.on_failure = None
         for channel, listener in self._channels.items():
             self.bus.unsubscribe(channel, listener)
         self._statistics.withdraw()
@@ -281,6 +301,23 @@ class WebSocketPlugin(plugins.SimplePlugin):  # type: ignore[misc]
         """Close all websockets with 1001, and wait for the end of the manager."""
         shut_down(self.manager)
 
+    def _restart(self) -> None:
+        """Start the manager again after a failure; not more often than three times a minute, so the next handshake
+        after that tries it, too."""
+        with self._restarting:
+            now = time.monotonic()
+            often = len(self._restarts) == RESTARTS and now - self._restarts[0] < MINUTE
+            if not self._serving or not self.manager.failed or often:
+                return
+            self._restarts.append(now)
+            try:
+                self.manager.start()
+            except Exception as error:
+                logger.critical("The manager failed, and could not be started again", exc_info=True)
+                self.bus.log(f"WebSocket processing failed, and could not be started again: {error}", logging.CRITICAL)
+            else:
+                self.bus.log("WebSocket processing failed, and was started again", logging.CRITICAL)
+
     def handle(self, ws_handler: WebSocket, peer_addr: tuple[str, int]) -> None:
         """Give a websocket to the manager.
 
@@ -291,6 +328,8 @@ class WebSocketPlugin(plugins.SimplePlugin):  # type: ignore[misc]
 
     def admit(self, address: str | None) -> HandshakeError | None:
         """Return why a handshake from ``address`` is to be refused, None if it is not."""
+        if self.manager.failed:
+            self._restart()
         try:
             self.manager.admit(address)
         except HandshakeError as error:

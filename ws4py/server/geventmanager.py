@@ -18,7 +18,7 @@ from ws4py.exc import ManagerError
 from ws4py.manager.batch import BatchIO
 from ws4py.manager.connection import Phase
 from ws4py.manager.limits import Limits
-from ws4py.manager.loop import NEW, RUNNING, STOPPED, STOPPING
+from ws4py.manager.loop import FAILED, RUNNING, STOPPED, STOPPING
 from ws4py.manager.pollers import LONGEST_WAIT, READ
 from ws4py.manager.selector import WebSocketManager
 from ws4py.manager.timers import TimerWheel
@@ -113,7 +113,7 @@ class GreenletManager(WebSocketManager):
     # --- life ---------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin, in the hub of the calling thread. A manager that has stopped can be started again.
+        """Begin, in the hub of the calling thread. A manager that has stopped, or failed, can be started again.
 
         :raises ManagerError: if it is running, or belongs to another process.
         """
@@ -121,16 +121,26 @@ class GreenletManager(WebSocketManager):
             self._check_process()
             if self._state in (RUNNING, STOPPING):
                 raise ManagerError("This manager is running already")
-            self._hub = gevent.get_hub()
-            self.poller = HubPoller(self._hub.loop, self._wake)
-            self._io = BatchIO()
-            self._wheel: TimerWheel[Any] = TimerWheel()
-            self._drain_queue = None
-            self._started_at = self._clock()
-            self._ended.clear()
-            self._ending = False
+            self._set_up()
             self._state = RUNNING
         self._wake()
+
+    def _set_up(self) -> None:
+        self._hub = gevent.get_hub()
+        self.poller = HubPoller(self._hub.loop, self._wake)
+        self._io = BatchIO()
+        self._wheel: TimerWheel[Any] = TimerWheel()
+        self._drain_queue = None
+        self._started_at = self._clock()
+        self._ended.clear()
+        self._ending = False
+
+    def _tear_down(self) -> None:
+        self.poller.release()
+        if self._alarm is not None:
+            self._alarm.stop()
+            self._alarm.close()
+            self._alarm = None
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until a stopping manager has ended; ``timeout`` is in seconds, None for ever."""
@@ -189,7 +199,7 @@ class GreenletManager(WebSocketManager):
     def _wake(self) -> None:
         self._sleeping = False
         hub = self._hub
-        if hub is None or self._state == STOPPED:
+        if hub is None or self._state in (STOPPED, FAILED):
             return
         if gevent.get_hub() is hub:
             hub.loop.run_callback(self._cycle)
@@ -198,23 +208,40 @@ class GreenletManager(WebSocketManager):
 
     def _cycle(self) -> None:
         """Do what is due, read what is ready, let the greenlets have their turns, write what they sent. In the hub."""
-        if self._state in (NEW, STOPPED):
+        if self._state not in (RUNNING, STOPPING):
             return
         try:
             self._sleeping = False
             self._work()
-            if self._stopped_all() and not self._ending:
-                self._ending = True
-                gevent.spawn(self._end)
+            if self._stopped_all():
+                self._begin_end(False)
             self._set_alarm()
             self._sleeping = True
             if self._dirty or self._dropped or self._removed or self._ready or self._writable or self._unread:
                 self._wake()
         except Exception:
             logger.critical("The manager failed; its connections are dropped", exc_info=True)
-            if not self._ending:
-                self._ending = True
-                gevent.spawn(self._end)
+            self._begin_end(True)
+        except BaseException:
+            self._wake()  # it is meant for the program, and met the hub by chance: both go on
+            raise
+
+    def _begin_end(self, failed: bool) -> None:
+        if not self._ending:
+            self._ending = True
+            gevent.spawn(self._finish, failed)
+
+    def _finish(self, failed: bool) -> None:
+        try:
+            self._end(failed)
+        except Exception:
+            failed = True
+            logger.critical("The manager failed at its end", exc_info=True)
+        finally:
+            ended = self._ended
+            self._close(failed)
+            if not self.running:
+                ended.set()
 
     def _work(self) -> None:
         self._do_what_is_due()
@@ -276,26 +303,13 @@ class GreenletManager(WebSocketManager):
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
-    def _end(self) -> None:
+    def _end(self, failed: bool) -> None:
         """Drop what is left, wait for the last callbacks, and kill the greenlets that don't come to an end."""
         with self._lock:
             self._state = STOPPING
-        left = list(self._connections.values())
-        for connection in left:
-            self.count_limit("drain_timeout")
-            self._drop(connection)
-        self._schedule_ready()
-        greenlets = [item.greenlet for item in left if isinstance(item, GreenletConnection) and item.greenlet]
+        left: list[Any] = self._drop_all(failed)
+        greenlets = [item.greenlet for item in left if item.greenlet]
         gevent.joinall(greenlets, timeout=LAST_CALLS)
         gevent.killall([greenlet for greenlet in greenlets if not greenlet.dead], timeout=LAST_CALLS)
         for connection in [*self._connections.values(), *self._displaced]:
-            self._release(connection)
-        with self._lock:
-            self._state = STOPPED
-            self.poller.release()
-            if self._alarm is not None:
-                self._alarm.stop()
-                self._alarm.close()
-                self._alarm = None
-            self._dirty.clear()
-        self._ended.set()
+            self._attempt(self._release, connection)

@@ -46,6 +46,7 @@ def shared_manager(sock: Any) -> WebSocketManager:
         if manager is None:
             manager = _managers[key] = WebSocketManager() if hub is None else GreenletManager()
         if not manager.is_alive():
+            manager.daemon = True
             manager.start()
     return manager
 

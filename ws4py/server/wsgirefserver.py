@@ -141,6 +141,7 @@ class WSGIServer(_WSGIServer):
         :param manager: one's own, not started.
         """
         self.manager = manager if manager is not None else WebSocketManager()
+        self.manager.daemon = True  # the server stops it
         self.manager.start()
 
     def link_websocket_to_server(self, ws: WebSocket) -> None:
