@@ -100,7 +100,7 @@ def test_a_manager_that_fails_is_started_again_three_times_a_minute() -> None:
         for times in range(1, 5):
             with server.open("/echo") as peer:
                 peer.echo("here")
-                server.command("fail")
+                server.tell("fail")
                 assert peer.message() == "your manager fails"
                 assert peer.receive().code == GOING_AWAY
             server.wait_for_line("The manager's thread failed", times)

@@ -115,8 +115,10 @@ def test_a_socket_that_raises_anything(stage: Stage, workers: int, method: str, 
 @WORKERS
 def test_a_stream_that_raises(stage: Stage, workers: int) -> None:
     class OddStream(Stream):
-        def receive(self, data: bytes) -> list[Message]:
+        def fail(self, *_: Any) -> Any:
             raise Oddity
+
+        receive = receive_some = take_message = fail
 
     class Odd(EchoRecorder):
         def __init__(self, *arguments: Any) -> None:
@@ -180,7 +182,7 @@ def test_a_websocket_that_runs_by_itself_and_never_pings(stage: Stage) -> None:
     task.result()
 
 
-@pytest.mark.parametrize("frequency", ["30", object(), float("nan"), float("inf")])
+@pytest.mark.parametrize("frequency", ["30", object()])
 @WORKERS
 def test_a_heartbeat_that_becomes_no_number(stage: Stage, workers: int, frequency: Any) -> None:
     def on_opened(websocket: Recorder) -> None:

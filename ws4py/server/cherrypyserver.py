@@ -50,7 +50,6 @@ from ws4py.websocket import WebSocket
 
 __all__ = ["WebSocketPlugin", "WebSocketTool", "environ_of"]
 
-
 RESTARTS = 3
 MINUTE = 60.0
 """How often a manager that fails is started again, and in how many seconds."""
@@ -312,9 +311,8 @@ class WebSocketPlugin(plugins.SimplePlugin):  # type: ignore[misc]
             self._restarts.append(now)
             try:
                 self.manager.start()
-            except Exception as error:
-                logger.critical("The manager failed, and could not be started again", exc_info=True)
-                self.bus.log(f"WebSocket processing failed, and could not be started again: {error}", logging.CRITICAL)
+            except Exception:  # noqa: BLE001 - the next handshake tries again
+                self.bus.log("WebSocket processing failed, and could not be started again", logging.CRITICAL, True)
             else:
                 self.bus.log("WebSocket processing failed, and was started again", logging.CRITICAL)
 
