@@ -118,7 +118,7 @@ def test_a_stream_that_raises(stage: Stage, workers: int) -> None:
         def fail(self, *_: Any) -> Any:
             raise Oddity
 
-        receive = receive_some = take_message = fail
+        receive = receive_some = take_message = fail  # type: ignore[assignment]
 
     class Odd(EchoRecorder):
         def __init__(self, *arguments: Any) -> None:
