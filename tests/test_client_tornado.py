@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.client_servers import Scripted, accept, foreign_server
-from tests.helpers import PATIENCE, Certificates, quiet
+from tests.helpers import PATIENCE, Certificates, quiet, wait_for
 from ws4py.exc import ConnectionClosed, HandshakeError
 from ws4py.framing import build_frame
 from ws4py.messaging import Message
@@ -83,6 +83,32 @@ def test_other_threads_send() -> None:
         assert await client.wait() == [("message", b"hello"), ("closed", 1000)]
 
     with foreign_server() as url:
+        run(test)
+
+
+def test_how_much_waits_to_be_written() -> None:
+    read = threading.Event()
+
+    def script(sock: Any) -> None:
+        peer = accept(sock)
+        wait_for(read)
+        assert peer.receive_message() == bytes(16 << 20)
+        peer.send(peer.goodbye(*peer.receive_close()))
+
+    async def test() -> None:
+        client = Client(server.url)
+        await client.connect()
+        assert client.buffered == 0
+        client.send(bytes(16 << 20), binary=True, timeout=0)
+        assert client.buffered > 0
+        read.set()
+        while client.buffered:
+            await asyncio.sleep(0)
+        client.close()
+        assert await client.wait() == [("closed", 1000)]
+        assert client.buffered == 0
+
+    with Scripted(script) as server:
         run(test)
 
 

@@ -30,6 +30,9 @@ SOON: Final = 0.001
 """For how many seconds at a time to wait for a lock that is held for a few steps only, before one looks whether that is
 still so."""
 
+LOOKS: Final = 50
+"""How often one looks at most: a socket of another kind does not say that it waits."""
+
 _connections: weakref.WeakSet[BlockingConnection] = weakref.WeakSet()
 
 
@@ -370,10 +373,12 @@ class BlockingConnection:
 
     def _take_soon(self, lock: Any) -> bool:
         """Take a lock, unless whoever has it waits for the peer, or for a generator."""
-        while not lock.acquire(True, SOON):
+        for _ in range(LOOKS):
+            if lock.acquire(True, SOON):
+                return True
             if self._unwritten or (self._fragmenting and lock is self._message_lock):
-                return False
-        return True
+                break
+        return False
 
     def send_control(self, frame: bytes, timeout: float | None = None) -> None:
         """Send a frame. See :meth:`send_message`."""
@@ -410,8 +415,8 @@ class BlockingConnection:
             left = self._write(encode(*arguments), None)
             if left:
                 self._port.call_later(0.0, functools.partial(self._write_left, left))
-        except RuntimeError:
-            if left:  # no thread can be had
+        except BaseException:
+            if left:  # no thread can be had to write it
                 left = None
                 self.drop()
             raise

@@ -271,9 +271,10 @@ class WebSocket:
 
     def _limit(self, limits: Mapping[str, Any]) -> None:
         """Have the limits that an endpoint has set, by name, whoever runs this websocket."""
-        self._limits = dict(limits) or None
-        size = limits.get("max_message_size", DEFAULT_MAX_MESSAGE_SIZE)
-        self.stream.limit(size, limits.get("max_fragments", DEFAULT_MAX_FRAGMENTS))
+        if limits:
+            self._limits = dict(limits)
+            size = limits.get("max_message_size", DEFAULT_MAX_MESSAGE_SIZE)
+            self.stream.limit(size, limits.get("max_fragments", DEFAULT_MAX_FRAGMENTS))
 
     def _blocking_limits(self) -> dict[str, Any]:
         """Return the limits for a connection of its own."""

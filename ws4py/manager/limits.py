@@ -136,7 +136,7 @@ class Limits:
         default=None,
         metadata=_rule(
             "number",
-            "of the manager: the next ``send`` of a worker that would wait gives up at once",
+            "of the manager: the next worker that would wait in ``send`` gives its peer up",
             optional=True,
             unset="workers/2",
             of_manager=True,
