@@ -57,7 +57,7 @@ class Line:
         self.manager = NoManager()
         manager: Any = self.manager
         self.connection = Connection(self.websocket, manager, self.socks[0].fileno(), manager, Limits(**limits))
-        self.websocket._attach(self.connection)
+        self.websocket._attach(self.connection, None)
         self.written = b""
 
     def begin(self) -> bytes | None:

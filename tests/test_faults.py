@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import logging
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 from tests.helpers import (
     KEY,
     EchoRecorder,
+    Gate,
     Recorder,
     Script,
     Stage,
@@ -25,6 +27,7 @@ from tests.helpers import (
     until,
     wait_for,
 )
+from ws4py.exc import ManagerError
 from ws4py.framing import FIN, OPCODE_PING, OPCODE_TEXT, build_frame
 from ws4py.manager import WebSocketManager
 from ws4py.manager.pollers import Poller, SelectPoller, default_poller
@@ -345,3 +348,87 @@ def test_what_is_no_exception_goes_on_when_the_websocket_has_ended(stage: Stage,
     assert websocket.end()[0] == 1006
     assert peer.receive_close() == (1001, "")
     peer.expect_end()
+
+
+# --- two threads at once ----------------------------------------------------------------------------------------------
+
+
+def test_two_threads_that_add_a_websocket_at_once_add_it_once(stage: Stage) -> None:
+    manager = stage.manager(ping_interval=None)
+    another = stage.manager(ping_interval=None)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for number in range(150):
+            websocket, peer = stage.connect(None, EchoRecorder)
+            barrier = threading.Barrier(2)
+
+            def add(manager: WebSocketManager, websocket: Any = websocket, barrier: Any = barrier) -> None:
+                barrier.wait()
+                with contextlib.suppress(ValueError):  # the other manager's
+                    manager.add(websocket)
+
+            tasks = [start_thread(add, one) for one in (manager, another if number % 2 else manager)]
+            for task in tasks:
+                task.result()
+            assert len(manager) + len(another) == 1
+            assert peer.say_goodbye() == (1000, "")
+            websocket.end()
+            assert [event[0] for event in websocket.events] == ["opened", "closed"]
+            until(lambda: len(manager) + len(another) == 0)
+    finally:
+        sys.setswitchinterval(before)
+    opened = manager.stats().connections.opened + another.stats().connections.opened
+    assert opened == 150
+
+
+def test_removing_waits_for_the_callback_that_runs(stage: Stage) -> None:
+    first, second = stage.manager(), stage.manager()
+    websocket, peer = stage.connect(first, Gate)
+    peer.send(peer.text("1"))
+    websocket.wait_entered()
+    task = start_thread(first.remove, websocket)
+    until(lambda: websocket not in first)
+    with pytest.raises(ManagerError):
+        second.add(websocket)
+    assert task.is_alive()
+    websocket.gate.set()
+    task.result()
+    websocket.events.clear()  # the next manager calls opened() again
+    second.add(websocket)
+    peer.send(peer.text("2"))
+    assert peer.receive_text() == "1"
+    assert peer.receive_text() == "2"
+    assert websocket.messages == [b"2"]
+    assert websocket.faults == []
+
+
+def test_a_callback_that_removes_its_websocket_may_not_add_it_elsewhere_before_its_end(stage: Stage) -> None:
+    first, second = stage.manager(), stage.manager()
+    errors: list[Exception] = []
+    done = threading.Event()
+
+    def on_message(websocket: Recorder, message: Message) -> None:
+        first.remove(websocket)
+        try:
+            second.add(websocket)
+        except ManagerError as error:
+            errors.append(error)
+        done.set()
+
+    websocket, peer = stage.connect(first, Script.of(message=on_message))
+    peer.send(peer.text("x"))
+    wait_for(done)
+    assert len(errors) == 1
+    until(lambda: not websocket._inside.locked())
+    websocket.events.clear()
+    until(lambda: not added_error(second, websocket))
+    assert websocket in second
+
+
+def added_error(manager: WebSocketManager, websocket: Recorder) -> Exception | None:
+    try:
+        manager.add(websocket)
+    except ManagerError as error:
+        return error
+    return None

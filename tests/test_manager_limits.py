@@ -400,6 +400,7 @@ def test_max_connections_per_ip(stage: Stage) -> None:
     assert manager.counters.limits["max_connections_per_ip"] == 1
     peer.close()
     first.end()
+    until(lambda: manager.stats().connections.closing == 0)
     manager.admit("127.0.0.1")
 
 
@@ -793,3 +794,46 @@ def test_the_manager_sleeps_until_the_next_timer(stage: Stage) -> None:
     peer.say_goodbye()
     websocket.end()
     until(lambda: timeouts[-1] is None)
+
+
+# --- a limit counts until the descriptor is given back ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", ["max_connections", "max_connections_per_ip"])
+def test_a_connection_counts_until_closed_has_returned(stage: Stage, limit: Any) -> None:
+    gate, entered = threading.Event(), threading.Event()
+    stage.closers.append(gate.set)
+
+    def on_closed(websocket: Recorder, *_: object) -> None:
+        entered.set()
+        wait_for(gate)
+
+    options: dict[str, Any] = {limit: 1}
+    manager = stage.manager(**options)
+    websocket, peer = stage.connect(manager, Script.of(closed=on_closed), tcp_pair)
+    peer.close()
+    wait_for(entered)
+    assert len(manager) == 0
+    assert refused(manager, "127.0.0.1")[0] in (429, 503)
+    late, peer_of_late = stage.connect(manager, Recorder, tcp_pair)
+    assert peer_of_late.receive_close() == (1013, "Too many connections")
+    peer_of_late.send(peer_of_late.goodbye(1013))
+    gate.set()
+    websocket.end()
+    late.end()
+    until(lambda: manager.stats().connections.closing == 0)
+    manager.admit("127.0.0.1")
+
+
+def test_a_connection_counts_while_its_end_is_waited_for(stage: Stage) -> None:
+    """After a broken rule the peer has close_timeout seconds to end TCP."""
+    manager, clock = stage.timed_manager(max_connections=1, close_timeout=5.0)
+    websocket, peer = stage.connect(manager, Recorder)
+    peer.send(b"\xff\xff")
+    assert peer.receive_close()[0] == 1002
+    websocket.end()
+    assert len(manager) == 0
+    assert refused(manager)[0] == 503
+    clock.advance(5.1)
+    until(lambda: manager.stats().connections.closing == 0)
+    manager.admit()

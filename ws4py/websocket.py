@@ -77,6 +77,14 @@ class ConnectionRecord(Protocol):
         """Drop the connection; ``websocket.terminate()`` will be called again when closed() is due."""
 
 
+class TurnRecord(Protocol):
+    """What a websocket knows of callbacks that a manager has it run."""
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether callbacks are running, or about to."""
+
+
 class WebSocket:
     """One endpoint of a websocket.
 
@@ -92,6 +100,7 @@ class WebSocket:
         "__weakref__",
         "_connection",
         "_forks",
+        "_last_turn",
         "_limits",
         "_local_address",
         "_peer_address",
@@ -139,6 +148,7 @@ class WebSocket:
         self.buf: bytes = b""
         """Bytes that were read with the handshake and belong to the websocket."""
         self._connection: ConnectionRecord | None = None
+        self._last_turn: TurnRecord | None = None  # of a manager that has let it go, while that turn may be running
         self._limits: dict[str, Any] | None = None  # what its endpoint has set
         self._forks = forks()  # of this process, so far
         self._local_address: Address | None = None
@@ -366,13 +376,21 @@ class WebSocket:
             elif isinstance(connection, BlockingConnection):
                 connection.close_socket()  # closed() has run __init__ again, to connect anew
 
-    def _attach(self, connection: ConnectionRecord) -> None:
-        """Let ``connection`` write for this websocket."""
-        self._connection = connection
+    def _attach(self, connection: ConnectionRecord, before: ConnectionRecord | None) -> bool:
+        """Let ``connection`` write for this websocket, in the place of ``before``; tell whether that was so still."""
+        with _transition:
+            if self._connection is not before:
+                return False
+            self._connection = connection
+        return True
 
-    def _detach(self) -> None:
-        """Be written for by nobody: the websocket may run by itself again."""
+    def _detach(self, turn: TurnRecord | None) -> None:
+        """Be written for by nobody: the websocket may run by itself again.
+
+        :param turn: what may still be running its callbacks.
+        """
         self._connection = None
+        self._last_turn = turn
         if self.sock is not None:
             self.sock.setblocking(True)
 

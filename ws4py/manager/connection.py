@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from ws4py.deadline import MessageDeadline
@@ -66,6 +67,7 @@ class Connection(Outbox):
         "_inbox",
         "_inbox_size",
         "_scheduled",
+        "_worker",
         "active_at",
         "address",
         "binaries_received",
@@ -101,6 +103,7 @@ class Connection(Outbox):
         self._inbox: list[Any] | None = [OPENED]
         self._inbox_size = 0
         self._scheduled = False  # on the run queue, or in a turn
+        self._worker: WorkerCounters | None = None  # of the worker that runs the turn
         self.starved = False  # reading has stopped because the inbox is full
         self._failed = False  # a handler raised, or the application gave the connection up: messages are passed over
         self.finishing = False  # closed() is due or running
@@ -140,6 +143,21 @@ class Connection(Outbox):
             self._failed = True
         self._manager.drop(self)
 
+    @property
+    def in_turn(self) -> bool:
+        """Whether callbacks are running, or about to."""
+        return self._scheduled
+
+    def wait_for_turn(self, timeout: float) -> None:
+        """Wait until no callback runs, or is about to, for ``timeout`` seconds at most; but not in a callback of its
+        own.
+        """
+        with self._lock:
+            worker = self._worker
+            if self._scheduled and not (worker is not None and worker.thread == threading.get_ident()):
+                room = self._room = self._room or self._make_room()
+                room.wait_for(lambda: not self._scheduled, timeout)
+
     # --- callbacks: a worker ------------------------------------------------------------------------------------------
 
     def run_turn(self, counters: WorkerCounters) -> bool:
@@ -152,9 +170,10 @@ class Connection(Outbox):
         try:
             items = self._inbox
             if items is None or (self._outbox_size >= limit and self._stalled()):
-                self._scheduled = False
+                self._end_turn()
                 self.unsettled = True
                 return False
+            self._worker = counters
             self._inbox = None
             self._inbox_size = 0
         finally:
@@ -180,16 +199,25 @@ class Connection(Outbox):
         lock = self._lock  # another one, if a callback has forked
         lock.acquire()
         try:
+            self._worker = None
             if self._inbox is None:
                 self._scheduled = False
+                if self._room is not None:
+                    self._room.notify_all()
             elif self._stalled():
-                self._scheduled = False
+                self._end_turn()
                 self.unsettled = True
             else:
                 return True
         finally:
             lock.release()
         return False
+
+    def _end_turn(self) -> None:
+        """Let those go on who wait for the end of the turn. The lock is held."""
+        self._scheduled = False
+        if self._room is not None:
+            self._room.notify_all()
 
     def _handle_other(self, item: Any, counters: WorkerCounters) -> None:
         """Run the callback for what is not a message."""
@@ -231,7 +259,8 @@ class Connection(Outbox):
         logger.error("%s is dropped: its turn raised", self, exc_info=error)
         with self._lock:
             self._failed = True
-            self._scheduled = False
+            self._worker = None
+            self._end_turn()
         self._manager.fault(self)
 
     def _finish(self) -> None:

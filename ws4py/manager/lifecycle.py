@@ -221,6 +221,7 @@ class Lifecycle:
             if owned:
                 del self._connections[connection.fd]
             self._displaced.discard(connection)
+            self._forget_address(connection)
             self.counters.gone.add(connection)
             self.counters.closed[code_label(CloseCode.ABNORMAL_CLOSURE.value if code is None else code)] += 1
         websocket = connection.websocket
@@ -242,21 +243,25 @@ class Lifecycle:
             self._wheel.cancel(connection)
         with self._lock:
             del self._connections[connection.fd]
+            self._forget_address(connection)
             self.counters.gone.add(connection)
             self.counters.removed += 1
         connection.phase = Phase.SHUT
         connection.abandon()
         self._count_out(connection)
-        connection.websocket._detach()
+        connection.websocket._detach(connection if connection.in_turn else None)
 
     def _count_out(self, connection: Connection) -> None:
         """Count a connection as open no longer."""
         with self._lock:
             self._open -= 1
-            if connection.address is not None:
-                self._addresses[connection.address] -= 1
-                if not self._addresses[connection.address]:
-                    del self._addresses[connection.address]
+
+    def _forget_address(self, connection: Connection) -> None:
+        """Count a connection of its peer's address no longer. The lock is held."""
+        if connection.address is not None:
+            self._addresses[connection.address] -= 1
+            if not self._addresses[connection.address]:
+                del self._addresses[connection.address]
 
     # --- timers -------------------------------------------------------------------------------------------------------
 

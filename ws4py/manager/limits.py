@@ -83,8 +83,9 @@ class Limits:
     :ivar max_waiting_senders: workers that may wait in ``send`` at once, past which the next one's peer is given up as
         a slow consumer; None is half of the workers, and at least one.
     :ivar overflow: what a broadcast does where it would have to wait.
-    :ivar max_connections: open at once in the manager; further handshakes are refused with 503.
-    :ivar max_connections_per_ip: open at once from one address; further handshakes are refused with 429.
+    :ivar max_connections: of the manager at once, until their descriptors are given back; further handshakes are
+        refused with 503.
+    :ivar max_connections_per_ip: likewise, from one address; further handshakes are refused with 429.
     :ivar max_messages_per_second: received on one connection, past which it is closed with 1008. Control frames and
         fragments count, too.
     :ivar message_timeout: how long a message may take to come, past which the connection is closed with 1008; not while

@@ -243,14 +243,14 @@ class WebSocketManager(Loop):
         """Say whether a handshake may be accepted now.
 
         :param address: the peer's IP address. A word that is none counts for no limit.
-        :raises HandshakeError: if not: 503 while stopping or with ``max_connections`` open, 429 with too many from
-            ``address``.
+        :raises HandshakeError: if not: 503 while stopping or with ``max_connections`` that have not given their
+            descriptors back, 429 with too many from ``address``.
         """
         retry = [("Retry-After", str(max(1, round(self.limits.drain_timeout))))]
         if not self.running:
             raise HandshakeError("The server is shutting down", 503, retry)
         limit = self.limits.max_connections
-        if limit is not None and self._open >= limit:
+        if limit is not None and len(self._connections) >= limit:
             self.count_limit("max_connections")
             raise HandshakeError("Too many connections", 503, retry)
         limit = self.limits.max_connections_per_ip
@@ -265,7 +265,8 @@ class WebSocketManager(Loop):
         :param limits: of this connection; the manager's by default.
         :param address: of the peer, for ``max_connections_per_ip``, if it is not the socket's: a proxy's word, say. A
             word that is no IP address is passed over.
-        :raises ManagerError: if the manager was stopped, or belongs to another process.
+        :raises ManagerError: if the manager was stopped, or belongs to another process; or if a callback is still
+            running under another manager that has let the websocket go.
         :raises ValueError: if the websocket is terminated, has no open socket, or is run by somebody else; or for its
             ``heartbeat_freq``.
         :raises TypeError: if it is no websocket.
@@ -273,13 +274,18 @@ class WebSocketManager(Loop):
         self._check_process()
         if not isinstance(websocket, WebSocket):
             raise TypeError(f"{websocket!r} is not a WebSocket")
-        if websocket in self:
-            return
+        with self._lock:  # another thread may just be adding it
+            if websocket in self:
+                return
+            before = websocket._connection
+        turn = websocket._last_turn
+        if turn is not None and turn.in_turn:
+            raise ManagerError(f"A callback of {websocket!r} is still running under the manager that has let it go")
         sock = websocket.sock
         fd = sock.fileno() if sock is not None and not websocket.terminated else -1
         if fd < 0:
             raise ValueError(f"{websocket!r} has no open socket")
-        if isinstance(websocket._connection, Connection) and not websocket._connection.finished:
+        if isinstance(before, Connection) and not before.finished:
             raise ValueError(f"{websocket!r} is under another manager")
         frequency = websocket.heartbeat_freq
         if frequency is not None and not (isinstance(frequency, (int, float)) and 0 <= frequency < math.inf):
@@ -302,31 +308,40 @@ class WebSocketManager(Loop):
         with self._lock:
             if self._state not in (NEW, RUNNING):
                 raise ManagerError("This manager was stopped: a websocket can't be added")
-            too_many = None
-            if self.limits.max_connections is not None and self._open >= self.limits.max_connections:
-                too_many = "max_connections"
-            connection.remote = address or ""
-            if self.limits.max_connections_per_ip is not None and address is not None:
-                connection.address = address
-                if self._addresses[connection.address] >= self.limits.max_connections_per_ip:
-                    too_many = "max_connections_per_ip"
-                self._addresses[connection.address] += 1
-            lost = self._connections.get(fd)  # the application has closed its socket: the number is free again
-            if lost is not None:
-                self._dropped.append(lost)
-                self._displaced.add(lost)
-            self._connections[fd] = connection
-            self._open += 1
-            websocket._attach(connection)
+            added = websocket._attach(connection, before)
+            too_many = self._enter(connection, address) if added else None
+        if not added:  # another thread was faster
+            self.add(websocket, limits, address)
+            return
         if too_many:  # a crowd of handshakes was admitted at the same time
             self.count_limit(too_many)
             connection.close(CloseControlMessage(CloseCode.TRY_AGAIN_LATER, "Too many connections"))
         self.attend(connection)
 
+    def _enter(self, connection: Connection, address: str | None) -> str | None:
+        """Put a connection down; return the name of the limit that it is beyond. The lock is held."""
+        too_many = None
+        if self.limits.max_connections is not None and len(self._connections) >= self.limits.max_connections:
+            too_many = "max_connections"
+        connection.remote = address or ""
+        if self.limits.max_connections_per_ip is not None and address is not None:
+            connection.address = address
+            if self._addresses[connection.address] >= self.limits.max_connections_per_ip:
+                too_many = "max_connections_per_ip"
+            self._addresses[connection.address] += 1
+        lost = self._connections.get(connection.fd)  # the application has closed its socket: the number is free again
+        if lost is not None:
+            self._dropped.append(lost)
+            self._displaced.add(lost)
+        self._connections[connection.fd] = connection
+        self._open += 1
+        return too_many
+
     def remove(self, websocket: WebSocket) -> None:
         """Let a websocket go, open: nothing is sent, ``closed()`` is not called, and its socket is blocking again.
 
-        Returns when the manager's thread does not use the socket any more.
+        Returns when the manager's thread does not use the socket any more and no callback runs, the one that calls
+        this excepted; or after twice the ``send_timeout``.
         """
         self._check_process()
         connection = self._connection_of(websocket)
@@ -339,6 +354,7 @@ class WebSocketManager(Loop):
         self._removed.append((connection, done))
         self._wake()
         done.wait(self.limits.send_timeout)
+        connection.wait_for_turn(self.limits.send_timeout)
 
     def _connection_of(self, websocket: WebSocket) -> Connection | None:
         connection = websocket._connection

@@ -244,6 +244,7 @@ class WorkerCounters:
     """
 
     def __init__(self) -> None:
+        self.thread = 0  # whose they are, by its number
         self.turns = 0
         self.messages = 0
         self.errors = 0

@@ -227,6 +227,7 @@ class WorkerPool:
 
     def _work(self, thread: threading.Thread) -> None:
         counters = self._threads[thread]
+        counters.thread = threading.get_ident()
         queue = self._queue
         lock = threading.Lock()
         lock.acquire()
@@ -302,6 +303,7 @@ class WorkerPool:
         if self.size or not self._queue:
             return
         counters = WorkerCounters()
+        counters.thread = threading.get_ident()
         while self._queue:
             job = self._queue.popleft()
             counters.turns += 1

@@ -199,6 +199,12 @@ class GreenletConnection(Connection):
         return GreenletCondition(self._lock)
 
     @property
+    def in_turn(self) -> bool:
+        """Whether callbacks are running, or about to."""
+        greenlet = self.greenlet
+        return greenlet is not None and not greenlet.dead and not self._parked
+
+    @property
     def parked(self) -> bool:
         """Whether the greenlet waits for something to do."""
         return self._parked

@@ -172,6 +172,9 @@ class GreenletManager(WebSocketManager):
         connection = self._connection_of(websocket)
         if connection is not None and gevent.get_hub() is self._hub:
             self._let_go(connection)
+            greenlet = connection.greenlet if isinstance(connection, GreenletConnection) else None
+            if greenlet is not None and greenlet is not gevent.getcurrent() and not self.in_own_thread():
+                greenlet.join(self.limits.send_timeout)  # a callback may be running
         else:
             super().remove(websocket)
 
