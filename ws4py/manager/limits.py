@@ -47,12 +47,12 @@ class Rule:
         if value is None and self.optional:
             return
         or_none = " or None" if self.optional else ""
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if self.kind == "policy":
             if value not in get_args(OverflowPolicy):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(OverflowPolicy))}, not {value!r}")
         elif self.kind == "seconds":
-            if not number or value < 0 or (value == 0 and self.optional):
+            if not number or not 0 <= value < math.inf or (value == 0 and self.optional):
                 least = "over 0" if self.optional else "of at least 0"
                 raise ValueError(f"{name} must be a number of seconds {least}{or_none}, not {value!r}")
         elif not number or not isinstance(value, int) or value < 1:

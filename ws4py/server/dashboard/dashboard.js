@@ -169,7 +169,7 @@ function showBars(id, counts, meanings) {
       element("td", {}, element("i", { "aria-hidden": "true" }), element("span")),
       element("td", { class: "number" }), element("td", { class: "number" })));
     const recent = number - (first.raw[id][name] || 0);
-    write(row.cells[0], name);
+    write(row.cells[0], name.replaceAll("_", "_\u200b")); // where it may break, if it must
     write(row.cells[1].lastChild, meanings[name] || "");
     row.cells[1].firstChild.style.width = `${(100 * number) / most}%`;
     write(row.cells[2], count(number));
