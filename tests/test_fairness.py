@@ -383,11 +383,8 @@ def test_tls_that_has_to_write_before_it_reads_waits_until_it_can(stage: Stage, 
     lib = libssl()
     poller = WatchfulPoller()
     manager = stage.manager(poller=poller, ping_interval=None)
-    server, client = tcp_pair()
+    server, client = unix_pair()
     stage.closers.append(client.close)
-    for sock in (server, client):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.setblocking(True)
     context = lib.SSL_CTX_new(lib.TLS_client_method())
     tls = lib.SSL_new(context)
@@ -395,27 +392,41 @@ def test_tls_that_has_to_write_before_it_reads_waits_until_it_can(stage: Stage, 
     handshake = start_thread(certificates.server.wrap_socket, server, True)
     assert lib.SSL_connect(tls) == 1
     secured: Any = handshake.result()
-    websocket, _ = stage.connect(manager, Recorder, lambda: (secured, client.dup()))
+    websocket, stuck = stage.connect(manager, Recorder, lambda: (secured, client.dup()))
     _, peer = stage.connect(manager, EchoRecorder)
     wait_for(websocket.was_opened)
-    client.setblocking(False)
-    pause = threading.Event()
+    client.setblocking(True)  # the peer's duplicate has a deadline, and the two are of one file
     pong = peer.pong()
+    asked = 0
 
-    def asks_on() -> bool:
-        """Ask for new keys, with a Pong after 30 of them, as OpenSSL wants it; tell whether nothing was taken."""
-        for _ in range(30):
-            lib.SSL_key_update(tls, 1)
-            if lib.SSL_do_handshake(tls) != 1:
-                return True
-        return bool(lib.SSL_write(tls, pong, len(pong)) <= 0)
+    def ask_on() -> None:
+        """Ask for new keys until the other side ends TCP, with a Pong after 30 times: OpenSSL wants it so."""
+        nonlocal asked
+        while True:
+            for _ in range(30):
+                lib.SSL_key_update(tls, 1)
+                if lib.SSL_do_handshake(tls) != 1:
+                    return
+            if lib.SSL_write(tls, pong, len(pong)) <= 0:
+                return
+            asked += 30
 
-    while not (asks_on() and (pause.wait(0.3) or asks_on())):
-        pass
+    flood = start_thread(ask_on)
+    pause = threading.Event()
+    seen = -1
+    while seen != asked or not asked:  # until the other side reads no more
+        seen = asked
+        pause.wait(0.3)
+    assert not websocket.was_closed.is_set()
     poller.shown.clear()
     for _ in range(50):
         peer.sync()
     assert poller.shown.count(secured.fileno()) < 10
+    client.shutdown(socket.SHUT_RDWR)
+    flood.result()
+    client.close()
+    stuck.close()
+    assert websocket.end()[0] == 1006
     lib.SSL_free(tls)
     lib.SSL_CTX_free(context)
 
