@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -199,6 +200,27 @@ class Serving:
         finally:
             process.kill()
             process.communicate()
+
+    @contextlib.contextmanager
+    def hostile(self, kind: str, count: int, path: str = "/ws") -> Iterator[None]:
+        """Have clients do their worst; see ``load/hostile.py``. They give way to another load on their processor.
+
+        :raises MeasurementError: if they don't come.
+        """
+        command = ["taskset", "-c", self.bench.load_cpus, "nice", "-n", "10", sys.executable]
+        command += [str(HERE / "load" / "hostile.py"), kind, str(self.port), path, str(LOAD_DEADLINE)]
+        pipe = subprocess.PIPE
+        processes = [subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) for _ in range(count)]
+        try:
+            for process in processes:
+                assert process.stdout is not None
+                if not process.stdout.readline():
+                    raise MeasurementError(process.communicate()[1].strip()[-200:])
+            yield
+        finally:
+            for process in processes:
+                process.kill()
+                process.communicate()
 
     @property
     def _processes(self) -> list[int]:

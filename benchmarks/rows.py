@@ -16,6 +16,7 @@ SETTLE: Final = 1.5  # seconds after which a crowd that has come is idle
 RATE: Final = 2000.0  # messages a second: all peers stand it
 PAGES: Final = 100.0  # requests a second
 PAGE_CONNECTIONS: Final = 16
+QUIET_RATE: Final = 100.0  # echoes a second
 MEMORY_STEPS: Final = (1000, 5000, 10000, 15000)
 ONCE: Final = frozenset(
     {
@@ -71,6 +72,15 @@ class Row:
 
 def _tls() -> str:
     return f"tls={CERTIFICATES}"
+
+
+HOSTILE: Final[dict[str, tuple[str, int, tuple[str, ...], str]]] = {
+    "tls_pings": ("tls-pings", 1, (_tls(),), "one TLS client floods Pings"),
+    "keys": ("keys", 1, (_tls(),), "one TLS client asks for new keys"),
+    "bombs": ("bombs", 6, ("deflate=1",), "six clients send deflate bombs"),
+    "pings": ("pings", 8, (), "eight clients flood Pings"),
+}
+"""By the names of their figures: what hostile clients do, how many there are, the server's options, and a title."""
 
 
 def _echo(
@@ -155,6 +165,16 @@ def _http(bench: Bench, crowd_size: int, every: float) -> dict[str, float]:
                 found = server.load("http", "/", connections=PAGE_CONNECTIONS, rate=PAGES)
                 found |= {f"crowd_{name}": value for name, value in crowd.end().items()}
     return {**found, "p50_ms": found["p50_us"] / 1e3, "p99_ms": found["p99_us"] / 1e3}
+
+
+def _hostile(bench: Bench) -> dict[str, float]:
+    """Return how long the echoes of a quiet client take beside hostile ones, in ms."""
+    found: dict[str, float] = {}
+    for name, (kind, count, options, _) in HOSTILE.items():
+        with bench.serving(*options) as server, server.hostile(kind, count):
+            echoes = server.load("rate", connections=1, rate=QUIET_RATE, size=32)
+        found |= {f"{name}_max_ms": echoes["max_us"] / 1e3, f"{name}_p99_ms": echoes["p99_us"] / 1e3}
+    return found
 
 
 def _slow(connections: int) -> Row:
@@ -280,6 +300,18 @@ def all_rows() -> dict[str, Row]:
             {"rate": Figure("tls-upgrade", "TLS: handshakes/s, until 1,000 are open")},
             functools.partial(_upgrade, connections=1000, options=(_tls(),)),
             frozenset({"tls"}),
+        ),
+        Row(
+            "hostile",
+            {
+                f"{name}_{key}_ms": Figure(
+                    f"hostile-{name.replace('_', '-')}-{key}", f"{title}: another's echo, {words}, ms", False
+                )
+                for name, (_, _, _, title) in HOSTILE.items()
+                for key, words in (("max", "the worst"), ("p99", "99 %"))
+            },
+            _hostile,
+            frozenset({"tls", "deflate"}),
         ),
         _echo_row("deflate-100-10", 100, 10, 1024, options=("deflate=1",), needs="deflate"),
     ]
