@@ -17,7 +17,8 @@ from ws4py.exc import (
     TextFrameEncodingException,
     WebSocketException,
 )
-from ws4py.framing import OPCODE_BINARY, OPCODE_PING, OPCODE_TEXT, Opcode, apply_mask, build_frame
+from ws4py.extensions.permessage_deflate import DeflateCodec, PerMessageDeflate
+from ws4py.framing import OPCODE_BINARY, OPCODE_PING, OPCODE_TEXT, RSV1, Opcode, apply_mask, build_frame
 from ws4py.messaging import (
     BinaryMessage,
     CloseControlMessage,
@@ -647,6 +648,98 @@ def test_an_accelerator_can_replace_the_validator(is_server: bool, monkeypatch: 
     assert pieces == [b"one", b"two"]
     connection.receive_frames((FIRST_TEXT, b"bad"))
     assert connection.has_failed(INVALID_PAYLOAD)
+
+
+# --- limits of what is taken in at once -------------------------------------------------------------------------------
+
+
+def mixed_frames(connection: Connection, encode: DeflateCodec, end: bytes) -> bytes:
+    """Return frames of all kinds, with and without compression, and at last ``end``."""
+
+    def compressed(payload: bytes) -> bytes:
+        return encode.encode(payload)[1]
+
+    return b"".join(
+        [
+            *(connection.frame(TEXT, str(number).encode()) for number in range(20)),
+            connection.frame(FIRST_BINARY, b"one"),
+            connection.frame(PING, b"between"),
+            connection.frame(MIDDLE, bytes(500)),
+            connection.frame(LAST, b"two"),
+            connection.frame(TEXT | RSV1, compressed("ä".encode() * 100_000)),
+            connection.frame(PONG),
+            connection.frame(BINARY | RSV1, compressed(bytes(300_000))),
+            connection.frame(BINARY, bytes(70_000)),
+            end,
+        ]
+    )
+
+
+@pytest.mark.parametrize("step", [None, 1000, 7])
+@pytest.mark.parametrize("end", ["nothing", "close", "broken header", "broken text", "rest"])
+@pytest.mark.parametrize("limits", [{"frames": 1}, {"messages": 1}, {"size": 1}, {"frames": 3, "size": 70_000}])
+def test_limits_change_nothing_but_when_messages_come(
+    is_server: bool, step: int | None, end: str, limits: dict[str, int]
+) -> None:
+    agreed = PerMessageDeflate().accept(())
+    assert agreed is not None
+    first = Connection(is_server, None, make_stream(is_server))
+    ends = {
+        "nothing": b"",
+        "close": first.frame(CLOSE, b"\x03\xe8") + first.frame(TEXT, b"ignored"),
+        "broken header": first.frame(0x83),
+        "broken text": first.frame(TEXT, b"\xff"),
+        "rest": first.frame(FIRST_TEXT, b"begun"),
+    }
+    data = mixed_frames(first, DeflateCodec(agreed[1]), ends[end])
+    other = make_stream(is_server)
+    for stream in (first.stream, other):
+        stream.use(agreed[1].codec())
+    expected = first.stream.receive(data)
+    found: list[Message] = []
+    for start in range(0, len(data), step or len(data)):
+        piece = data[start : start + (step or len(data))]
+        while piece or other.more:
+            messages = other.receive_some(piece, **limits)
+            assert len(messages) <= limits.get("messages", len(messages))
+            found += messages
+            piece = b""
+    assert [(message.opcode, message.data) for message in found] == [(item.opcode, item.data) for item in expected]
+    assert (other.ended, other.unfinished) == (first.stream.ended, first.stream.unfinished)
+    assert str(other.error) == str(first.stream.error)
+    if not other.ended:
+        assert other.frames_received == first.stream.frames_received
+    assert other.decoded_to == first.stream.decoded_to
+
+
+def test_no_more_frames_are_begun_than_may_be(is_server: bool) -> None:
+    connection = Connection(is_server, None, make_stream(is_server))
+    data = connection.frame(TEXT, b"x") * 10
+    assert len(connection.stream.receive_some(data, frames=3)) == 3
+    assert connection.stream.more
+    assert connection.stream.held_back
+    assert connection.stream.frames_received == 3
+    assert connection.stream.receive_some(frames=0) == []
+    assert len(connection.stream.receive_some(connection.frame(PING), frames=100)) == 8
+    assert not connection.stream.more
+
+
+def test_a_large_message_is_decoded_in_pieces(is_server: bool) -> None:
+    agreed = PerMessageDeflate().accept(())
+    assert agreed is not None
+    stream = make_stream(is_server)
+    stream.limit(None, None)
+    stream.use(agreed[1].codec())
+    connection = Connection(is_server, None, stream)
+    payload = DeflateCodec(agreed[1]).encode(bytes(10 << 20))[1]
+    found = stream.receive_some(connection.frame(BINARY | RSV1, payload), size=1 << 20)
+    while not found:
+        before = stream.unfinished_size
+        found = stream.receive_some(size=1 << 20)
+        assert stream.more is not bool(found)
+        assert stream.unfinished_size - before <= (1 << 20) + 65536
+    assert found[0].data == bytes(10 << 20)
+    assert (stream.unfinished, stream.unfinished_size) == (False, 0)
 
 
 def test_all_names_exist() -> None:

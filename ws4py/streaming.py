@@ -212,7 +212,7 @@ class Stream:
     @property
     def unfinished(self) -> bool:
         """Whether a message, or a frame of any kind, has begun and not ended."""
-        return self._buffer is not None or self._parser.inside_message
+        return not self.ended and (self._buffer is not None or self._parser.inside_message)
 
     @property
     def unfinished_size(self) -> int:
@@ -286,7 +286,7 @@ class Stream:
         return found
 
     def _decode_frames(self, waiting: deque[tuple[int, bytes]], found: list[Message], messages: int, size: int) -> None:
-        """Make messages of the frames that wait, as far as the limits of :meth:`receive` allow."""
+        """Make messages of the frames that wait, as far as the limits of :meth:`receive_some` allow."""
         new = object.__new__
         made = 0
         if self._pieces is not None and messages > 0:

@@ -244,12 +244,11 @@ class Loop(Lifecycle):
                 if fd == self._wake_reader:
                     self._drain_wake_pipe()
                 continue
+            to_read = event & READ
             if connection.interest & WRITE:
                 self._writable.append(connection)  # on any readiness: TLS may have wanted the other direction
-                if connection.transport.wants_write and self._may_read(connection):
-                    readable.append(connection)
-                    continue
-            if event & READ and not (unread and connection in unread):
+                to_read = to_read or (connection.transport.wants_write and self._may_read(connection))
+            if to_read and not (unread and connection in unread):
                 readable.append(connection)
         for connection in unread:
             if self._may_read(connection):
