@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from tests.client_servers import Scripted, accept, read_request
-from tests.helpers import start_thread, until
+from tests.helpers import PATIENCE, quiet, start_thread, until
 from ws4py.client import Backoff, WebSocketBaseClient, threadedclient
 from ws4py.client.reconnect import may_help, retry_after
 from ws4py.exc import HandshakeError
+from ws4py.framing import build_frame
 
 QUICK = Backoff(initial=0.001, maximum=0.002)
 
@@ -162,3 +163,114 @@ def test_the_first_connection_is_not_tried_again() -> None:
         with pytest.raises(HandshakeError):
             Client(server.url).connect()
         assert server.connections == 1
+
+
+class Unlucky(WebSocketBaseClient):
+    """Raises what it is told to when it connects again, and keeps what it is told of."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{"proxy": None, "reconnect": QUICK} | options)
+        self.to_raise: list[BaseException] = []
+        self.errors: list[BaseException] = []
+
+    def opened(self) -> None:
+        self.to_raise.append(self.misfortune)
+
+    def unhandled_error(self, error: BaseException) -> None:
+        self.errors.append(error)
+
+    @property
+    def handshake_headers(self) -> list[tuple[str, str]]:
+        if self.to_raise:
+            raise self.to_raise.pop()
+        return super().handshake_headers
+
+    misfortune: BaseException
+
+
+class UnluckyThread(Unlucky, threadedclient.WebSocketClient):
+    """Likewise, in a thread of its own."""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize(
+    "misfortune", [LookupError("no ticket"), UnicodeError("no name"), MemoryError(), SystemExit(3)]
+)
+@pytest.mark.parametrize("kind", [Unlucky, UnluckyThread])
+def test_whatever_is_raised_the_end_is_in_order(kind: type[Unlucky], misfortune: BaseException) -> None:
+    with Scripted(lambda sock: (accept(sock), None)[1]) as server, quiet():
+        client = kind(server.url)
+        client.misfortune = misfortune
+        client.connect()
+
+        def receive_all() -> list[Any]:
+            got = []
+            for _ in range(2):
+                try:
+                    got.append(client.receive(timeout=PATIENCE))
+                except SystemExit:  # it is raised to whoever runs the client
+                    got.append(None)
+            return got
+
+        assert start_thread(receive_all).result() == [None, None]
+        assert client.terminated
+        if isinstance(client, UnluckyThread):
+            client.run_forever()
+        assert client.errors == ([misfortune] if isinstance(misfortune, Exception) else [])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize(
+    ("kind", "callback"),
+    [
+        *((WebSocketBaseClient, callback) for callback in ("ponged", "closed")),
+        *((threadedclient.WebSocketClient, callback) for callback in ("opened", "ponged", "closed")),
+    ],
+)
+def test_a_callback_that_ends_its_thread_leaves_nobody_waiting(kind: type[WebSocketBaseClient], callback: str) -> None:
+    def leave(*_: object) -> None:
+        raise SystemExit
+
+    def script(sock: socket.socket) -> None:
+        peer = accept(sock)
+        peer.send(build_frame(0x8A, b"x"))
+        peer.say_goodbye(1001)
+
+    with Scripted(script) as server, quiet():
+        client = type("Leaving", (kind,), {callback: leave})(server.url, proxy=None, reconnect=QUICK)
+        client.connect()
+
+        def receive() -> Any:
+            for _ in range(2):
+                try:
+                    message = client.receive(timeout=PATIENCE)
+                except SystemExit:
+                    continue
+                return message
+            raise AssertionError("both have left")
+
+        assert start_thread(receive).result() is None
+        client.close_connection()
+
+
+@pytest.mark.parametrize("location", ["http://[", "ws://a..b/", f"//{'a' * 70}.test/"])
+def test_a_bad_redirection_is_a_refusal_that_may_pass(location: str) -> None:
+    turns = iter(["vanish", "redirect", "finish"])
+
+    def script(sock: socket.socket) -> None:
+        turn = next(turns)
+        if turn == "redirect":
+            read_request(sock)
+            sock.sendall(f"HTTP/1.1 302 Found\r\nLocation: {location}\r\n\r\n".encode())
+            return
+        peer = accept(sock)
+        if turn == "finish":
+            peer.say_goodbye()
+
+    with Scripted(script) as server:
+        client = Client(server.url)
+        client.connect()
+        assert start_thread(client.receive).result() is None
+        client.run_forever()
+        assert server.connections == 3
+    assert client.lives == ["opened", 1006, "opened", 1000]
