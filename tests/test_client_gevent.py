@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from queue import Empty
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.client_servers import Scripted, accept, foreign_server
-from tests.helpers import PATIENCE, Certificates
+from tests.helpers import PATIENCE, Certificates, quiet, wait_for
+from ws4py.client import Backoff
 from ws4py.exc import ConnectionClosed, HandshakeError, SlowConsumer
 from ws4py.framing import build_frame
 
@@ -113,6 +115,72 @@ def test_deadlines() -> None:
         join(client.run_forever)
         assert client.close_code == 1006
         assert time.monotonic() - began < PATIENCE / 2
+
+
+def test_a_name_that_is_not_found_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other greenlets run meanwhile, and a deadline of theirs is not taken for it."""
+    monkeypatch.setattr(gevent.socket, "getaddrinfo", lambda *_: gevent.sleep(3600))
+    turns = []
+
+    def connect() -> None:
+        with pytest.raises(TimeoutError, match="localhost"):
+            connected("ws://localhost:1/", connect_timeout=0.05)
+        turns.append("given up")
+
+    join(connect, lambda: turns.append("meanwhile"))
+    assert turns == ["meanwhile", "given up"]
+    with pytest.raises(gevent.Timeout), gevent.Timeout(0.01):
+        connected("ws://localhost:1/")
+
+
+def test_a_socks_proxy_that_takes_its_time(capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("python_socks")
+    given_up = threading.Event()
+
+    def script(sock: Any) -> None:
+        for part in (b"\x05\x00", b"\x05", b"\x00\x00\x01\x7f\x00\x00\x01\x00\x00"):
+            assert sock.recv(99) or part != b"\x05"
+            sock.sendall(part)
+            if part == b"\x05":
+                wait_for(given_up)
+                break
+        sock.sendall(b"\x00\x00\x01\x7f\x00\x00\x01\x00\x00")
+        assert sock.recv(1) == b"", "what comes too late is closed"
+
+    with Scripted(script) as server:
+
+        def connect() -> None:
+            with pytest.raises(TimeoutError, match=r"proxy in 0\.2 seconds"):
+                connected("ws://1.2.3.4/", connect_timeout=0.2, proxy=f"socks5://127.0.0.1:{server.port}")
+
+        join(connect)
+        given_up.set()
+    assert capfd.readouterr().err == ""
+
+
+def test_whatever_is_raised_while_it_connects_again_the_end_is_in_order() -> None:
+    told: list[Any] = []
+
+    class Unlucky(WebSocketClient):
+        lost = False
+
+        def opened(self) -> None:
+            self.lost = True
+
+        def unhandled_error(self, error: BaseException) -> None:
+            told.append(str(error))
+
+        @property
+        def handshake_headers(self) -> list[tuple[str, str]]:
+            if self.lost:
+                raise LookupError("no ticket")
+            return super().handshake_headers
+
+    with Scripted(lambda sock: (accept(sock), None)[1]) as server, quiet():
+        client = Unlucky(server.url, proxy=None, reconnect=Backoff(initial=0.001))
+        client.connect()
+        join(lambda: told.append(client.receive()), client.run_forever)
+    assert sorted(map(str, told)) == ["None", "no ticket"]
 
 
 def test_a_send_that_nobody_reads_has_an_end() -> None:

@@ -139,6 +139,53 @@ def test_a_socks_proxy_that_refuses() -> None:
         WebSocketBaseClient("ws://example.org/", proxy=f"socks5h://127.0.0.1:{server.port}").connect()
 
 
+@pytest.mark.parametrize(
+    "reply", [b"\x05\x00\x00\x03\x02\xff\xff\x00\x00", b"\x05\x00\x00\x01\x7f", b"\x05\xee" * 9, b"\xff"]
+)
+def test_a_socks_proxy_that_answers_nonsense(reply: bytes) -> None:
+    pytest.importorskip("python_socks")
+
+    def script(sock: socket.socket) -> None:
+        take(sock, take(sock, 2)[1])
+        sock.sendall(b"\x05\x00")
+        take(sock, 10)
+        sock.sendall(reply)
+        sock.shutdown(socket.SHUT_WR)
+        sock.recv(1)
+
+    with Scripted(script) as server, pytest.raises(HandshakeError, match="proxy"):
+        WebSocketBaseClient("ws://1.2.3.4/", proxy=f"socks5://127.0.0.1:{server.port}").connect()
+
+
+def test_a_socks_proxy_that_can_not_be_told_the_password() -> None:
+    pytest.importorskip("python_socks")
+    with Scripted(Socks5((b"me", b"x"))) as server, pytest.raises(HandshakeError) as refusal:
+        WebSocketBaseClient("ws://h/", proxy=f"socks5h://me:s3cr%C3%A9t@127.0.0.1:{server.port}").connect()
+    assert "s3cr" not in str(refusal.value)
+
+
+def test_the_deadline_is_for_all_that_a_socks_proxy_says() -> None:
+    pytest.importorskip("python_socks")
+    given_up = threading.Event()
+
+    def script(sock: socket.socket) -> None:
+        take(sock, take(sock, 2)[1])
+        sock.sendall(b"\x05\x00")
+        take(sock, 10)
+        sock.sendall(b"\x05")
+        for byte in b"\x00\x00\x01\x7f\x00\x00\x01\x00\x00":
+            given_up.wait(0.1)
+            sock.sendall(bytes([byte]))
+        assert sock.recv(1) == b"", "what comes too late is closed"
+
+    with Scripted(script) as server:
+        with pytest.raises(TimeoutError, match=r"proxy in 0\.25 seconds"):
+            WebSocketBaseClient(
+                "ws://1.2.3.4/", connect_timeout=0.25, proxy=f"socks5://127.0.0.1:{server.port}"
+            ).connect()
+        given_up.set()
+
+
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for scheme in ("ws", "wss", "http", "https", "all", "socks", "no"):
@@ -175,6 +222,14 @@ def test_a_proxy_of_the_environment_is_used(environment: pytest.MonkeyPatch) -> 
         environment.setenv("http_proxy", f"http://127.0.0.1:{server.port}")
         with pytest.raises(HandshakeError, match="proxy refused: 503"):
             WebSocketBaseClient("ws://example.org/").connect()
+
+
+def test_a_bad_proxy_of_the_environment_is_a_refusal(environment: pytest.MonkeyPatch) -> None:
+    for url in ("http://u:s3cret@[", "http://u:s3cret@a..b:3128", "http://u:s3/cret@h", "http://u:s3cret@\u2100"):
+        environment.setenv("http_proxy", url)
+        with pytest.raises(HandshakeError, match="proxy can't be used") as refusal:
+            WebSocketBaseClient("ws://example.org/").connect()
+        assert "s3" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("url", ["http://", "http://h:x", "ftp://h"])

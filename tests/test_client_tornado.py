@@ -11,6 +11,7 @@ import pytest
 
 from tests.client_servers import Scripted, accept, foreign_server
 from tests.helpers import PATIENCE, Certificates, quiet, wait_for
+from ws4py.client import Backoff
 from ws4py.exc import ConnectionClosed, HandshakeError
 from ws4py.framing import build_frame
 from ws4py.messaging import Message
@@ -137,6 +138,48 @@ def test_a_failure_to_connect() -> None:
 
     with Scripted(lambda sock: sock.sendall(b"nonsense")) as server:
         run(test)
+
+
+def test_an_override_of_handshake_ok_that_fails() -> None:
+    async def test() -> None:
+        class Failing(Client):
+            def handshake_ok(self) -> None:
+                raise LookupError("no room")
+
+        with foreign_server() as url, quiet():
+            client = Failing(url)
+            with pytest.raises(LookupError):
+                await asyncio.wait_for(client.connect(), PATIENCE)
+            await client.wait()
+            assert client.terminated
+
+    run(test)
+
+
+def test_whatever_is_raised_while_it_connects_again_the_end_is_in_order() -> None:
+    async def test() -> None:
+        told = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        errors: list[str] = []
+
+        class Unlucky(Client):
+            @property
+            def handshake_headers(self) -> list[tuple[str, str]]:
+                if self.events:
+                    raise LookupError("no ticket")
+                return super().handshake_headers
+
+            def unhandled_error(self, error: BaseException) -> None:
+                errors.append(str(error))
+                loop.call_soon_threadsafe(told.set)
+
+        with Scripted(lambda sock: (accept(sock), None)[1]) as server, quiet():
+            client = Unlucky(server.url, reconnect=Backoff(initial=0.001))
+            await client.connect()
+            await asyncio.wait_for(told.wait(), PATIENCE)
+        assert errors == ["no ticket"]
+
+    run(test)
 
 
 def test_deadlines_and_heartbeats() -> None:
