@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import signal
 import socket
 import sys
 import threading
@@ -16,6 +17,7 @@ import pytest
 
 from tests.helpers import (
     KEY,
+    PATIENCE,
     EchoRecorder,
     Gate,
     Recorder,
@@ -28,6 +30,7 @@ from tests.helpers import (
     wait_for,
 )
 from ws4py.exc import ManagerError
+from ws4py.extensions.permessage_deflate import PerMessageDeflate
 from ws4py.framing import FIN, OPCODE_PING, OPCODE_TEXT, build_frame
 from ws4py.manager import WebSocketManager
 from ws4py.manager.pollers import Poller, SelectPoller, default_poller
@@ -432,3 +435,115 @@ def added_error(manager: WebSocketManager, websocket: Recorder) -> Exception | N
     except ManagerError as error:
         return error
     return None
+
+
+# --- signal handlers --------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def signals(handler: Any) -> Iterator[None]:
+    """Call a handler in this thread again and again, wherever it is."""
+    before = signal.signal(signal.SIGUSR1, lambda *_: handler())
+    ended = threading.Event()
+    main = threading.get_ident()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+
+    def send() -> None:
+        for number in itertools.count():
+            if ended.wait(0.00003 * (1 + number % 7)):
+                return
+            signal.pthread_kill(main, signal.SIGUSR1)
+
+    sender = start_thread(send)
+    try:
+        yield
+    finally:
+        ended.set()
+        sender.result()
+        sys.setswitchinterval(interval)
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("send", ["broadcast", "send"])
+def test_a_signal_handler_may_broadcast(stage: Stage, send: str, compressed: bool) -> None:
+    manager = stage.manager(ping_interval=None, max_outbox_size=1 << 28)
+    extension = PerMessageDeflate(False, False, threshold=0)
+    accepted = extension.accept(())
+    assert accepted is not None
+    websocket, peer = stage.connect(None, Recorder, tcp_pair)
+    stream = Stream(always_mask=True, expect_masking=False)
+    stream.limit(None, None)
+    if compressed:
+        websocket.stream.use(accepted[1].codec())
+        stream.use(extension.check(accepted[0]).codec())
+    manager.add(websocket)
+    wait_for(websocket.was_opened)
+    received = {b"ours": 0, b"handler's": 0}
+    sent = {b"ours": 0, b"handler's": 0}
+
+    ended = threading.Event()
+
+    def read() -> None:
+        while not ended.is_set() or received != sent:
+            for message in stream.receive(peer.sock.recv(1 << 16)):
+                received[message.data] += 1
+
+    def handle() -> None:
+        sent[b"handler's"] += 1
+        manager.broadcast("handler's")
+
+    reader = start_thread(read)
+    with signals(handle):
+        while sent[b"ours"] < 3000 or sent[b"handler's"] < 100:
+            sent[b"ours"] += 1
+            if send == "broadcast":
+                manager.broadcast("ours")
+            else:
+                websocket.send("ours")
+    ended.set()
+    handle()
+    reader.result()
+    peer.say_goodbye()
+    websocket.end()
+
+
+def test_a_signal_handler_may_stop_the_manager(stage: Stage) -> None:
+    manager = stage.manager(ping_interval=None, drain_timeout=1.0)
+    for _ in range(20):
+        websocket, peer = stage.connect(manager, Recorder)
+        wait_for(websocket.was_opened)
+        with signals(manager.stop):
+            while manager.running:
+                manager.broadcast("x")
+                manager.stats()
+        assert peer.receive_rest_until_close()[-1].payload[:2] == (1001).to_bytes(2, "big")
+        peer.send(peer.goodbye(1001))
+        manager.join(PATIENCE)
+        assert not manager.is_alive()
+        websocket.end()
+        manager.start()
+
+
+# --- a socket that the application closes -----------------------------------------------------------------------------
+
+
+@WORKERS
+def test_a_socket_that_the_application_closes_is_noticed_without_pings(stage: Stage, workers: int) -> None:
+    manager, clock = stage.timed_manager(ping_interval=None, max_connections=2, workers=workers)
+    websocket, peer = stage.connect(manager, Recorder)
+    bystander, peer_of_bystander = stage.connect(manager, EchoRecorder)
+    peer.sync()
+    peer_of_bystander.sync()
+    for _ in range(2):
+        clock.advance(31.0)
+        peer_of_bystander.sync()
+    websocket.sock.close()
+    clock.advance(31.0)
+    assert websocket.end() == (1006, "Going away")
+    until(lambda: manager.stats().connections.closing == 0)
+    manager.admit()
+    peer_of_bystander.send(peer_of_bystander.text("x"))
+    assert peer_of_bystander.receive_text() == "x"
+    assert bystander.ends == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import select
+import sys
 import threading
 import traceback
 import warnings
@@ -390,3 +391,33 @@ def test_passing_a_websocket_to_a_process(stage: Stage) -> None:
     process.join(PATIENCE)
     assert process.exitcode == 0
     process.close()
+
+
+def test_the_statistics_of_an_inherited_manager_can_be_read_in_a_child(stage: Stage) -> None:
+    """Whatever locks the parent's threads held at the fork."""
+    manager = stage.manager()
+    _, peer = stage.connect(manager, EchoRecorder)
+    ended = threading.Event()
+
+    def read() -> None:
+        while not ended.is_set():
+            manager.stats()
+
+    def read_once() -> None:
+        manager.stats()
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for reader in readers:
+            reader.start()
+        for _ in range(20):
+            peer.send(peer.text("x"))
+            assert peer.receive_text() == "x"
+            in_child(read_once)
+    finally:
+        ended.set()
+        sys.setswitchinterval(before)
+        for reader in readers:
+            reader.join(PATIENCE)

@@ -45,7 +45,7 @@ TURN_SIZE = 1 << 18
 """How much a websocket that runs by itself decodes at once."""
 
 Payload = str | bytes | bytearray | memoryview | Message
-_transition = threading.Lock()
+_transition = threading.RLock()
 """Held for a few assignments only, where of several threads one may be the first."""
 
 _WHOLE = (bytes, str, Message, bytearray, memoryview)
@@ -267,7 +267,8 @@ class WebSocket:
                 if connection is None:
                     if self.sock is None or self.close_code is not None:
                         raise ConnectionClosed("Cannot send on a terminated websocket")
-                    connection = self._connection = self._make_blocking_connection()
+                    made = self._make_blocking_connection()
+                    connection = self._connection = self._connection or made  # of a signal handler that came between
         return connection
 
     def _make_blocking_connection(self) -> BlockingConnection:
@@ -668,7 +669,7 @@ class Heartbeat(threading.Thread):
 
 def _after_fork_in_child() -> None:
     global _transition  # noqa: PLW0603
-    _transition = threading.Lock()  # a thread of the parent's may have held it
+    _transition = threading.RLock()  # a thread of the parent's may have held it
 
 
 if hasattr(os, "register_at_fork"):

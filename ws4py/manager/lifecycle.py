@@ -10,6 +10,7 @@ import math
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from ws4py.deadline import MessageDeadline
 from ws4py.framing import FIN, OPCODE_PING
@@ -25,6 +26,10 @@ from ws4py.messaging import CloseCode, CloseControlMessage
 __all__ = ["Lifecycle"]
 
 logger = logging.getLogger("ws4py")
+
+
+LOOK: Final = 30.0
+"""How often, in seconds, connections without a timer are looked at."""
 
 
 class Lifecycle:
@@ -43,7 +48,8 @@ class Lifecycle:
         self.counters = ManagerCounters()
         self._clock = clock
         # Over the manager's state, the addresses and the shared counters; never held over a call that waits.
-        self._lock = threading.Lock()
+        # A signal handler may come between and need it, too.
+        self._lock = threading.RLock()
         self._connections: dict[int, Connection] = {}  # by descriptor, until that is given back
         self._displaced: set[Connection] = set()  # whose descriptors are others' before they have ended
         self._open = 0  # of those, the ones whose end has not begun
@@ -52,6 +58,7 @@ class Lifecycle:
         self._ready: list[Connection] = []  # what goes to the run queue at the end of a cycle
         # Of what has come there is a rest that no poller shows: it is the next cycle's. An ordered set.
         self._unread: dict[Connection, None] = {}
+        self._look_at: float | None = None  # when those are to be looked at that no timer is set for
         self._pings = 0
         self._read_at = 0.0  # when what is being taken in was read
         self._has_tls = False  # whether there ever was a connection with TLS
@@ -96,6 +103,8 @@ class Lifecycle:
         interval = self._ping_interval(connection)
         if interval is not None:
             self._set_timer(connection, self._read_at + interval)
+        else:
+            self._look_again(self._read_at)
         early, connection.websocket.buf = connection.websocket.buf, b""
         if early:
             self._take_in([connection], [bytes(early)])
@@ -274,6 +283,25 @@ class Lifecycle:
             when = min(when, connection.message_deadline.due)
         if when < math.inf:
             self._wheel.set(connection, when)
+        else:
+            self._look_again(self._clock())
+
+    def _look_again(self, now: float) -> None:
+        """Have those looked at, in a while, that nothing is due for: no timer tells that the application has closed the
+        socket, nor does a poller.
+        """
+        if self._look_at is None:
+            self._look_at = now + LOOK
+
+    def _look(self) -> None:
+        """Drop those without a timer whose sockets the application has closed."""
+        self._look_at = None
+        for connection in list(self._connections.values()):
+            if connection.timer_slot < 0 and Phase.NEW < connection.phase < Phase.SHUT:
+                if connection.transport.closed:
+                    self._attempt(self._drop, connection)
+                else:
+                    self._look_again(self._clock())
 
     def _ping_interval(self, connection: Connection) -> float | None:
         frequency = connection.websocket.heartbeat_freq

@@ -61,6 +61,7 @@ class Loop(Lifecycle):
         self._state = NEW
         self._writable: list[Connection] = []  # whose sockets can be written again
         self._dropped: deque[Connection] = deque()  # what the thread is to drop
+        self._acts: deque[Callable[[], object]] = deque()  # what else it is to do
         self._removed: deque[tuple[Connection, threading.Event]] = deque()  # what it is to let go
         self._sleeping = False
         self._wake_reader = -1
@@ -82,7 +83,13 @@ class Loop(Lifecycle):
         self._schedule_ready()
         timeout = 0.0 if self._unread else self._time_to_wait()
         self._sleeping = True
-        if self._dirty or self._dropped or self._removed or (self._state == STOPPING and self._drain_queue is None):
+        if (
+            self._dirty
+            or self._dropped
+            or self._removed
+            or self._acts
+            or (self._state == STOPPING and self._drain_queue is None)
+        ):
             timeout = 0.0
         if self._stopped_all():
             return
@@ -102,12 +109,14 @@ class Loop(Lifecycle):
                     self._on_timer(connection, now)
                 except BaseException as error:  # noqa: BLE001 - this thread is there for all connections
                     self._fail(connection, error)
+        if self._look_at is not None and self._look_at <= now:
+            self._look()
         self._obey()
         if self._state == STOPPING:
             self._drain(now)
 
     def _time_to_wait(self) -> float | None:
-        times = [self._wheel.next_time()]
+        times = [self._wheel.next_time(), self._look_at]
         if self._state == STOPPING:
             times.append(min(self._drain_deadline, self._drain_next) if self._drain_queue else self._drain_deadline)
         due = min((time for time in times if time is not None), default=None)
@@ -144,6 +153,11 @@ class Loop(Lifecycle):
 
     def _obey(self) -> None:
         """Carry out what other threads have asked for."""
+        while self._acts:
+            try:
+                self._acts.popleft()()
+            except BaseException:
+                logger.exception("What was left to the manager's thread raised")
         while self._dropped:
             self._attempt(self._drop, self._dropped.popleft())
         while self._removed:

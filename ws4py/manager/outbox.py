@@ -56,6 +56,9 @@ class Owner(Protocol):
     def drop(self, connection: Any) -> None:
         """Have the manager's thread drop a connection's socket."""
 
+    def later(self, act: Callable[[], object]) -> None:
+        """Have the manager's thread do something that the calling one can't do now."""
+
     def fault(self, connection: Any) -> None:
         """Count that something done for a connection raised, and have it dropped."""
 
@@ -124,7 +127,7 @@ class Outbox(Named):
         self.fd = fd
         self.limits = limits
         self._manager = manager
-        self._lock = threading.Lock()
+        self._lock: Any = self._make_lock()
         self.unsettled = False  # the manager is to see to more than the outbox when something was written
         self._outbox: list[bytes] | deque[bytes] | None = None  # a deque once it is too much for one write
         self._outbox_size = 0
@@ -171,6 +174,7 @@ class Outbox(Named):
             self._put_in_order(opcode, payload, timeout)
             return
         frame = self.stream.encode_message(opcode, payload)
+        size = len(frame)  # before the lock, as in _append()
         lock = self._lock
         lock.acquire()  # by hand, as wherever every message comes by: "with" takes more than twice the time
         try:
@@ -183,7 +187,7 @@ class Outbox(Named):
                     self._outbox = [frame]
                 else:
                     self._outbox.append(frame)
-                self._outbox_size += len(frame)
+                self._outbox_size += size
                 if opcode == OPCODE_TEXT:
                     self.texts_sent += 1
                     self.text_bytes_sent += len(payload)
@@ -261,6 +265,9 @@ class Outbox(Named):
         So there must be room before it is encoded, and nothing may come between. While a generator is being sent the
         codec is the generator's: other messages wait for its end, not encoded.
         """
+        if self._encoding._is_owned():  # this is a signal handler, and the codec is in the midst of another message
+            self._manager.later(lambda: self._put_in_order(opcode, payload, 0.0))
+            return
         with self._lock:
             if self._sending != SENDING:
                 raise self._refusal("Cannot send on a terminated websocket")
@@ -288,16 +295,17 @@ class Outbox(Named):
 
     def _append(self, frame: bytes, whole: bool, own: bool, size: int | None = None) -> bool:
         """Append, and tell whether the manager has to be told. The lock is held."""
+        length = len(frame)  # first: a signal handler that sends may come in at any call
         if self._fragmenting and not own:
             if self._deferred is None:
                 self._deferred = []
             self._deferred.append(frame)
-            self._deferred_size += len(frame)
+            self._deferred_size += length
         elif self._outbox is None:
             self._outbox = [frame]
         else:
             self._outbox.append(frame)
-        self._outbox_size += len(frame)
+        self._outbox_size += length
         self._count_sent(frame, whole, payload_size(frame) if size is None else size)
         if self._dirty:
             return False
@@ -382,9 +390,17 @@ class Outbox(Named):
         finally:
             pool.end_waiting()
 
+    @property
+    def _interrupted(self) -> bool:
+        """Whether the calling thread is in the midst of changing the outbox: so this is a signal handler, or a
+        ``__del__``, and must not.
+        """
+        owned: bool = self._lock._is_owned()
+        return owned
+
     def _make_lock(self) -> Any:
-        """Return a lock such as the connection's."""
-        return threading.Lock()
+        """Return a lock such as the connection's. It is reentrant, for signal handlers."""
+        return threading.RLock()
 
     def _make_room(self) -> threading.Condition:
         """Return what senders wait on, over the connection's lock; greenlets wait on another kind."""
@@ -446,6 +462,9 @@ class Outbox(Named):
         :param frame: a whole message, as this connection's stream would encode it.
         :param size: of its payload before a codec had it; None if none did.
         """
+        if self._interrupted:
+            self._manager.later(lambda: self.offer(frame, overflow, size))
+            return True
         with self._lock:
             if self._sending != SENDING:
                 return False
@@ -473,6 +492,9 @@ class Outbox(Named):
         encoding = self._encoding
         if encoding is None:
             return self.offer(frame, overflow)
+        if self._interrupted or encoding._is_owned():
+            self._manager.later(lambda: self.offer_in_order(opcode, payload, frame, overflow))
+            return True
         with encoding:
             with self._lock:
                 now = self._sending == SENDING and not self._fragmenting and self._has_room(False)
@@ -498,6 +520,9 @@ class Outbox(Named):
 
     def close(self, message: CloseControlMessage) -> None:
         """Send a Close after all that was sent before, if none was sent yet. Never waits."""
+        if self._interrupted:
+            self._manager.later(lambda: self.close(message))
+            return
         with self._lock:
             if self._sending == INHERITED:
                 raise ManagerError(INHERITED_TLS)

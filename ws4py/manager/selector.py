@@ -500,6 +500,11 @@ class WebSocketManager(Loop):
         self._dropped.append(connection)
         self._wake()
 
+    def later(self, act: Callable[[], object]) -> None:
+        """Have the manager's thread do something that the calling one can't do now."""
+        self._acts.append(act)
+        self._wake()
+
     def fault(self, connection: Connection) -> None:
         """Count that something done for a connection raised, and have it dropped."""
         self._count_fault()
@@ -582,7 +587,10 @@ class WebSocketManager(Loop):
 
     def after_fork_in_child(self) -> None:
         """Know that the thread stayed in the parent. Called in a forked process, by its only thread."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self.lock = threading.RLock()
+        if self._pool is not None:
+            self._pool.after_fork_in_child()
         if self._state in (NEW, STOPPED, FAILED):
             return
         self._forked = True

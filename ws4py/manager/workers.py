@@ -77,7 +77,7 @@ class WorkerPool:
         self._taker: threading.Lock | None = None  # the worker, by its lock, that took a job last and is at it still
         self._taken_at = 0.0
         self._stopping = False
-        self._lock = threading.Lock()  # over the number of threads and their counters
+        self._lock = threading.RLock()  # over the number of threads and their counters
         self._threads: dict[threading.Thread, WorkerCounters] = {}
         self._retired = WorkerCounters()
         self._started = 0
@@ -89,6 +89,10 @@ class WorkerPool:
         self._resting = False
         self._rested = threading.Lock()  # released by the worker that ends the manager's rest
         self._rested.acquire()
+
+    def after_fork_in_child(self) -> None:
+        """Have a free lock: its owner may be a thread of the parent's."""
+        self._lock = threading.RLock()
 
     @property
     def size(self) -> int:

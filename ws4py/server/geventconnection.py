@@ -24,9 +24,9 @@ __all__ = ["GreenletCondition", "GreenletConnection", "close_socket", "make_tran
 
 logger = logging.getLogger("ws4py")
 
-native_lock: Callable[[], Any] = monkey.get_original("_thread", "allocate_lock")
-"""Makes a lock of the system's threads, whatever is patched. Greenlets of one thread never meet at it, since none gives
-way while it holds one.
+native_lock: Callable[[], Any] = monkey.get_original("_thread", "RLock")
+"""Makes a reentrant lock of the system's threads, whatever is patched. Greenlets of one thread never meet at it, since
+none gives way while it holds one.
 """
 
 

@@ -220,7 +220,15 @@ class GreenletManager(WebSocketManager):
                 self._begin_end(False)
             self._set_alarm()
             self._sleeping = True
-            if self._dirty or self._dropped or self._removed or self._ready or self._writable or self._unread:
+            if (
+                self._dirty
+                or self._dropped
+                or self._removed
+                or self._acts
+                or self._ready
+                or self._writable
+                or self._unread
+            ):
                 self._wake()
         except Exception:
             logger.critical("The manager failed; its connections are dropped", exc_info=True)

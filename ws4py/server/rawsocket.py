@@ -149,3 +149,12 @@ def _taken(sock: Any, ended: threading.Event) -> Any:
     held = _HeldSocket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
     held.ended = ended
     return held
+
+
+def _after_fork_in_child() -> None:
+    global _lock  # noqa: PLW0603
+    _lock = threading.Lock()  # a thread of the parent's may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
