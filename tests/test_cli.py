@@ -153,6 +153,36 @@ def test_refused_connections() -> None:
         assert "Connection refused" in fails(f"ws://127.0.0.1:{taken.getsockname()[1]}/")
 
 
+def test_no_password_is_in_what_is_said() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        errors = fails(f"ws://me:s3cret@{address}/x")
+    assert address in errors
+    assert "s3cret" not in errors
+
+    def script(sock: socket.socket) -> None:
+        read_request(sock)
+        sock.sendall(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+
+    with Scripted(script) as server:
+        errors = fails(server.url.replace("//", "//me:s3cret@"))
+    assert "403 Forbidden" in errors
+    assert "s3cret" not in errors
+    assert "s3" not in fails("ws://me:s3/cret@h/")
+    assert "s3cret" not in fails("ws://h/", "--proxy", "http://me:s3cret@[")
+
+
+def test_a_message_without_an_end_is_not_kept() -> None:
+    def script(sock: socket.socket) -> None:
+        peer = accept(sock)
+        sock.sendall(b"\x82\x7f" + (1 << 40).to_bytes(8, "big"))
+        assert peer.receive_close()[0] == 1009
+
+    with Scripted(script) as server:
+        assert "over 67108864 bytes" in run("connect", server.url, "--wait", "3600", status=1)[1]
+
+
 def test_answers_that_are_no_101() -> None:
     def script(sock: socket.socket) -> None:
         read_request(sock)
