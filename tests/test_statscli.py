@@ -213,6 +213,7 @@ def test_answers_that_are_none_are_failures() -> None:
         ("200 OK", json.dumps(figures | {"uptime": "x"}).encode()),
         ("200 OK", b"\xff\xfe"),
         ("200 OK\r\nTransfer-Encoding: chunked", b"x\r\n"),
+        ("404 No\r\nTransfer-Encoding: chunked", b"x\r\n"),
         ("99999 No", b""),
         ("302 Found\r\nLocation: http://[", b""),
         ("\x1b[31m", b""),

@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         help="talk to a websocket",
         description="Talk to a websocket. At a terminal, lines are typed, and commands begin with a slash: /help lists "
         "them. In a pipe, each line of the input is sent as a text message, and each message that comes is a line of "
-        "the output, a binary one in hexadecimal digits.",
+        "the output, a binary one in hexadecimal digits. A message of over 64 MiB closes the websocket.",
     )
     connect.add_argument(
         "url", metavar="URL", help="such as ws://localhost:9000/ws, wss://example.org/, ws+unix:///run/x.sock"

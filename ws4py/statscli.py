@@ -120,10 +120,7 @@ def fetch(request: urllib.request.Request, timeout: float) -> Figures:
     try:
         figures = _clean(json.loads(_ask(request, timeout)))
     except urllib.error.HTTPError as error:
-        with error:
-            text = error.read(200).decode(errors="replace").strip().partition("\n")[0]
-        plain = error.headers.get_content_type() == "text/plain"
-        raise Failure(f"the server answers {error.code} {error.reason}{': ' + text if plain else ''}") from None
+        raise Failure(f"the server answers {error.code} {error.reason}{_explanation(error)}") from None
     except urllib.error.URLError as error:
         raise Failure(f"{host} can't be asked: {error.reason}") from None
     except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
@@ -161,6 +158,16 @@ def _ask(request: urllib.request.Request, timeout: float) -> bytes:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not whole in {timeout} seconds")
     return bytes(data)
+
+
+def _explanation(error: urllib.error.HTTPError) -> str:
+    """Return the first line of a refusal's body, if it is a text."""
+    try:
+        with error:
+            text = error.read(200).decode(errors="replace").strip().partition("\n")[0]
+    except (OSError, ValueError, http.client.HTTPException):
+        return ""
+    return f": {text}" if error.headers.get_content_type() == "text/plain" else ""
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
