@@ -65,6 +65,11 @@ class _PlainTransport(PlainTransport):
         super().__init__(sock._sock)
         self._owner = sock
 
+    @property
+    def closed(self) -> bool:
+        """See :attr:`Transport.closed`. What is wrapped may be closed later, by the hub."""
+        return bool(self._owner.fileno() < 0)
+
     def close(self) -> None:
         """Give the descriptor back."""
         self._owner.close()

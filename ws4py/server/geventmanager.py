@@ -180,8 +180,9 @@ class GreenletManager(WebSocketManager):
 
     def _let_go(self, connection: Any) -> None:
         super()._let_go(connection)
-        connection.finished = True
-        connection.resume(False)
+        if self._connections.get(connection.fd) is not connection:  # else it ends, and closed() is owed
+            connection.finished = True
+            connection.resume(False)
 
     # --- what is counted ----------------------------------------------------------------------------------------------
 
