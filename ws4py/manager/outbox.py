@@ -462,7 +462,7 @@ class Outbox(Named):
         :param frame: a whole message, as this connection's stream would encode it.
         :param size: of its payload before a codec had it; None if none did.
         """
-        if self._interrupted:
+        if self._lock._is_owned():  # as _interrupted, without the call
             self._manager.later(lambda: self.offer(frame, overflow, size))
             return True
         with self._lock:
