@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import inspect
 import socket
 import urllib.parse
 
@@ -79,6 +81,36 @@ def test_the_names_of_a_module(module: str) -> None:
             pytest.importorskip(extra)
     found = importlib.import_module(module)
     assert [name for name in NAMES[module] if not hasattr(found, name)] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("ws4py.exc", {"StreamClosed"}),
+        ("ws4py.framing", {"Frame"}),
+        ("ws4py.messaging", {"Frame"}),
+        (
+            "ws4py.websocket",
+            {"HandshakeError", "Heartbeat", "PongControlMessage", "StreamClosed", "WS_KEY", "WS_VERSION"},
+        ),
+    ],
+)
+def test_those_that_are_only_for_0_6_are_at_the_end_of_their_module(module: str, names: set[str]) -> None:
+    source = inspect.getsource(importlib.import_module(module))
+    before, _, after = source.partition("\n# --- names of 0.6 ---")
+    assert bound_in(after[after.index("\n") :]) == names
+    assert not bound_in(before) & names
+
+
+def bound_in(source: str) -> set[str]:
+    """Return the names of the classes and of what is imported at the top of a source."""
+    found = set()
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.ImportFrom):
+            found.update(alias.name for alias in node.names)
+    return found
 
 
 def test_text_and_bytes() -> None:

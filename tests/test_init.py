@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import logging
 import re
 import subprocess
@@ -19,7 +20,15 @@ import ws4py
 from ws4py import configure_logger, format_addresses
 
 PACKAGE = Path(ws4py.__file__).parent
-BELOW_THE_IO_LINE = ["exc", "extensions", "extensions.header", "framing", "messaging", "streaming", "handshake"]
+BELOW_THE_IO_LINE = [
+    "exc",
+    "extensions",
+    "extensions.header",
+    "framing",
+    "messaging",
+    "streaming",
+    "handshake",
+]
 INPUT_AND_OUTPUT = {
     "asyncio",
     "gevent",
@@ -32,15 +41,97 @@ INPUT_AND_OUTPUT = {
     "_thread",
     "_socket",
 }
+NEEDING_EXTRAS = {"GreenletManager": "gevent", "WebSocketPlugin": "cherrypy", "WebSocketTool": "cherrypy"}
 EXTRAS = {"cheroot", "cherrypy", "gevent", "locust", "prometheus_client", "redis", "tornado"}
 
 
 # --- names ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_names_that_are_exported() -> None:
-    assert sorted(ws4py.__all__) == ["WS_KEY", "WS_VERSION", "configure_logger", "format_addresses"]
-    assert all(hasattr(ws4py, name) for name in ws4py.__all__)
+def named_for_type_checkers() -> dict[str, str]:
+    """Return the names that the package imports for type checkers only, and from where."""
+    (block,) = [node for node in ast.parse(Path(ws4py.__file__).read_text("utf-8")).body if isinstance(node, ast.If)]
+    statements = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: node.module or "" for node in statements for alias in node.names}
+
+
+def in_an_interpreter(script: str) -> str:
+    """Run a script in a new interpreter that has this package; return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r})\n{script}"],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    return done.stdout
+
+
+def test_the_names_that_0_6_had_and_those_that_programs_need_most() -> None:
+    assert {"WS_KEY", "WS_VERSION", "configure_logger", "format_addresses"} < set(ws4py.__all__)
+    assert {"WebSocket", "EchoWebSocket", "WebSocketManager", "ConnectionClosed", "HandshakeError"} < set(ws4py.__all__)
+    assert {"TextMessage", "BinaryMessage", "CloseCode", "State", "WebSocketClient"} < set(ws4py.__all__)
+
+
+def test_type_checkers_are_told_of_the_same_names_as_programs() -> None:
+    assert {*ws4py.__all__, *NEEDING_EXTRAS} == set(named_for_type_checkers())
+
+
+@pytest.mark.parametrize(("name", "module"), named_for_type_checkers().items())
+def test_a_name_is_that_of_its_module(name: str, module: str) -> None:
+    if name in NEEDING_EXTRAS:
+        pytest.importorskip(NEEDING_EXTRAS[name])
+    assert getattr(ws4py, name) is getattr(importlib.import_module(module), name)
+
+
+def test_each_name_is_in_dir_before_it_was_asked_for() -> None:
+    names = set(in_an_interpreter("import ws4py; print(*dir(ws4py))").split())
+    assert {*ws4py.__all__, "__version__", "__all__"} < names
+    assert {name for name, extra in NEEDING_EXTRAS.items() if importlib.util.find_spec(extra)} < names
+
+
+def test_a_star_import_has_all_names_and_needs_no_extra() -> None:
+    script = f"""if True:
+        class Absent:
+            def find_spec(self, name, *_):
+                if name.partition(".")[0] in {EXTRAS}:
+                    raise ModuleNotFoundError("No module named " + name, name=name)
+        sys.meta_path.insert(0, Absent())
+        from ws4py import *
+        print(*globals())
+    """
+    assert set(ws4py.__all__) < set(in_an_interpreter(script).split())
+
+
+@pytest.mark.parametrize("name", ["GreenletManager", "WebSocketPlugin", "WebSocketTool"])
+def test_a_name_whose_extra_is_missing_says_which_it_needs(name: str) -> None:
+    extra = NEEDING_EXTRAS[name]
+    script = f"""if True:
+        sys.modules[{extra!r}] = None
+        try:
+            from ws4py import {name}
+        except ImportError as error:
+            print(error)
+        import ws4py
+        try:
+            ws4py.{name}
+        except ImportError as error:
+            print(error.name)
+        print({name!r} in dir(ws4py), "WebSocket" in dir(ws4py))
+    """
+    said = f"ws4py.{name} needs {extra}: pip install 'ws4py[{extra}]'"
+    assert in_an_interpreter(script).splitlines() == [said, extra, "False True"]
+
+
+def test_a_name_that_there_is_not() -> None:
+    with pytest.raises(AttributeError, match="module 'ws4py' has no attribute 'Nonsense'"):
+        ws4py.Nonsense  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'Nonsense' from 'ws4py'"):
+        exec("from ws4py import Nonsense")
+
+
+def test_modules_can_be_imported_from_it() -> None:
+    assert in_an_interpreter("from ws4py import messaging; print(messaging.__name__)") == "ws4py.messaging\n"
 
 
 def test_the_constants() -> None:
@@ -58,15 +149,7 @@ def test_the_package_says_that_it_is_typed() -> None:
 
 def imported_by(module: str) -> list[str]:
     """Return every module of sys.modules after ``module`` was imported in a new interpreter."""
-    script = f"import sys, {module}\nprint(*sys.modules, sep='\\n')"
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r})\n{script}"],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    return done.stdout.split()
+    return in_an_interpreter(f"import sys, {module}\nprint(*sys.modules)").split()
 
 
 def import_statements(module: str) -> Iterator[str]:
@@ -86,6 +169,7 @@ def test_importing_the_package_imports_no_extra_and_nothing_else_of_it() -> None
     modules = imported_by("ws4py")
     assert not EXTRAS & {name.partition(".")[0] for name in modules}
     assert [name for name in modules if name.startswith("ws4py")] == ["ws4py"]
+    assert not {"logging", "socket", "threading", "json"} & set(modules) - set(imported_by("typing, importlib"))
 
 
 def test_importing_the_protocol_imports_no_extra_and_only_the_protocol() -> None:

@@ -1,50 +1,150 @@
-"""WebSocket (RFC 6455) for threaded Python servers and clients."""
+"""WebSocket (RFC 6455) for threaded Python servers and clients.
+
+What applications need most is here: ``from ws4py import WebSocket, WebSocketManager, ConnectionClosed``. Each name is
+brought from its module when it is first asked for, so ``import ws4py`` imports nothing else.
+"""
 
 from __future__ import annotations
 
-import logging
-import sys
-from logging.handlers import RotatingFileHandler
-from typing import TYPE_CHECKING, Final
+import importlib
+from typing import TYPE_CHECKING, Any, Final
 
-if TYPE_CHECKING:
-    from ws4py.websocket import WebSocket
+if TYPE_CHECKING:  # the same as _HOMES, for type checkers and for the layers: no module of ours may import from here
+    from ws4py.client import Backoff, WebSocketBaseClient
+    from ws4py.client.threadedclient import WebSocketClient
+    from ws4py.closing import State
+    from ws4py.exc import (
+        ConnectionClosed,
+        HandshakeError,
+        InvalidCloseCode,
+        ManagerError,
+        MessageTooBigException,
+        ProtocolException,
+        SlowConsumer,
+        TextFrameEncodingException,
+        WebSocketException,
+    )
+    from ws4py.extensions.permessage_deflate import PerMessageDeflate
+    from ws4py.handshake import WS_KEY, WS_VERSION
+    from ws4py.logs import configure_logger, format_addresses
+    from ws4py.manager import WebSocketManager
+    from ws4py.messaging import (
+        BinaryMessage,
+        CloseCode,
+        CloseControlMessage,
+        Message,
+        PingControlMessage,
+        PongControlMessage,
+        TextMessage,
+    )
+    from ws4py.server.cherrypyserver import WebSocketPlugin as WebSocketPlugin
+    from ws4py.server.cherrypyserver import WebSocketTool as WebSocketTool
+    from ws4py.server.geventmanager import GreenletManager as GreenletManager
+    from ws4py.server.middleware import WebSocketMiddleware
+    from ws4py.server.stats import StatsApplication
+    from ws4py.server.wsgiutils import WebSocketWSGIApplication
+    from ws4py.websocket import EchoWebSocket, WebSocket
 
 __version__ = "1.0.0.dev0"
-__all__ = ["WS_KEY", "WS_VERSION", "configure_logger", "format_addresses"]
+__all__ = [
+    "WS_KEY",
+    "WS_VERSION",
+    "Backoff",
+    "BinaryMessage",
+    "CloseCode",
+    "CloseControlMessage",
+    "ConnectionClosed",
+    "EchoWebSocket",
+    "HandshakeError",
+    "InvalidCloseCode",
+    "ManagerError",
+    "Message",
+    "MessageTooBigException",
+    "PerMessageDeflate",
+    "PingControlMessage",
+    "PongControlMessage",
+    "ProtocolException",
+    "SlowConsumer",
+    "State",
+    "StatsApplication",
+    "TextFrameEncodingException",
+    "TextMessage",
+    "WebSocket",
+    "WebSocketBaseClient",
+    "WebSocketClient",
+    "WebSocketException",
+    "WebSocketManager",
+    "WebSocketMiddleware",
+    "WebSocketWSGIApplication",
+    "configure_logger",
+    "format_addresses",
+]
 
-WS_KEY: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-"""The GUID that a server appends to the client's key (RFC 6455, section 1.3)."""
+_HOMES: Final[dict[str, str]] = {
+    "Backoff": "ws4py.client",
+    "BinaryMessage": "ws4py.messaging",
+    "CloseCode": "ws4py.messaging",
+    "CloseControlMessage": "ws4py.messaging",
+    "ConnectionClosed": "ws4py.exc",
+    "EchoWebSocket": "ws4py.websocket",
+    "GreenletManager": "ws4py.server.geventmanager",
+    "HandshakeError": "ws4py.exc",
+    "InvalidCloseCode": "ws4py.exc",
+    "ManagerError": "ws4py.exc",
+    "Message": "ws4py.messaging",
+    "MessageTooBigException": "ws4py.exc",
+    "PerMessageDeflate": "ws4py.extensions.permessage_deflate",
+    "PingControlMessage": "ws4py.messaging",
+    "PongControlMessage": "ws4py.messaging",
+    "ProtocolException": "ws4py.exc",
+    "SlowConsumer": "ws4py.exc",
+    "State": "ws4py.closing",
+    "StatsApplication": "ws4py.server.stats",
+    "TextFrameEncodingException": "ws4py.exc",
+    "TextMessage": "ws4py.messaging",
+    "WS_KEY": "ws4py.handshake",
+    "WS_VERSION": "ws4py.handshake",
+    "WebSocket": "ws4py.websocket",
+    "WebSocketBaseClient": "ws4py.client",
+    "WebSocketClient": "ws4py.client.threadedclient",
+    "WebSocketException": "ws4py.exc",
+    "WebSocketManager": "ws4py.manager",
+    "WebSocketMiddleware": "ws4py.server.middleware",
+    "WebSocketPlugin": "ws4py.server.cherrypyserver",
+    "WebSocketTool": "ws4py.server.cherrypyserver",
+    "WebSocketWSGIApplication": "ws4py.server.wsgiutils",
+    "configure_logger": "ws4py.logs",
+    "format_addresses": "ws4py.logs",
+}
+"""In which module each name is."""
 
-WS_VERSION: Final = (8, 13)
-"""The versions of the protocol that are spoken; their frames are the same."""
+_EXTRAS: Final = {"GreenletManager": "gevent", "WebSocketPlugin": "cherrypy", "WebSocketTool": "cherrypy"}
+"""Which names need an extra, by the name of the extra and of what it installs. They are not in ``__all__``, since a
+star import must not fail for want of one."""
 
 
-def configure_logger(stdout: bool = True, filepath: str | None = None, level: int = logging.INFO) -> logging.Logger:
-    """Give the logger ``ws4py`` handlers, and return it.
+def __getattr__(name: str) -> Any:
+    """Bring a name from its module.
 
-    :param stdout: write to the standard output.
-    :param filepath: also write to this file, of at most 10 MB, with 3 older ones.
-    :param level: of the logger and its handlers.
+    :raises ImportError: if the extra that it needs is not installed.
     """
-    logger = logging.getLogger("ws4py")
-    logger.setLevel(level)
-    formatter = logging.Formatter("[%(asctime)s] %(levelname)s %(message)s")
-    handlers: list[logging.Handler] = []
-    if filepath:
-        handlers.append(RotatingFileHandler(filepath, maxBytes=10 * 1024 * 1024, backupCount=3))
-    if stdout:
-        handlers.append(logging.StreamHandler(sys.stdout))
-    for handler in handlers:
-        handler.setLevel(level)
-        handler.setFormatter(formatter)
-        logger.addHandler(handler)
-    return logger
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = importlib.import_module(home)
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get(name)
+        if extra is None or error.name != extra:
+            raise
+        raise ImportError(f"ws4py.{name} needs {extra}: pip install 'ws4py[{extra}]'", name=extra) from error
+    value = globals()[name] = getattr(module, name)
+    return value
 
 
-def format_addresses(ws: WebSocket) -> str:
-    """Return both addresses of a websocket for a log line; of either family, and of a unix socket."""
-    local, peer = ws.local_address, ws.peer_address
-    if isinstance(local, tuple) and isinstance(peer, tuple):
-        return f"[Local => {local[0]}:{local[1]} | Remote => {peer[0]}:{peer[1]}]"
-    return f"[Bound to {local!r}]"
+def __dir__() -> list[str]:
+    """Return every name that can be had, those of the extras that are installed among them."""
+    from importlib.util import find_spec
+
+    missing = {name for name, extra in _EXTRAS.items() if find_spec(extra) is None}
+    return sorted({*globals(), *_HOMES} - missing)

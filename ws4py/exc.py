@@ -72,10 +72,6 @@ class SlowConsumer(ConnectionClosed):
     """
 
 
-class StreamClosed(WebSocketException):
-    """A stream was used after its end; kept for programs written for 0.6."""
-
-
 class ManagerError(WebSocketException, RuntimeError):
     """A manager can't do that in its state: an ``add`` after ``stop``, any use after a fork."""
 
@@ -96,3 +92,10 @@ class HandshakeError(WebSocketException):
 
     def __str__(self) -> str:
         return self.msg
+
+
+# --- names of 0.6 -----------------------------------------------------------------------------------------------------
+
+
+class StreamClosed(WebSocketException):
+    """A stream was used after its end; kept for programs written for 0.6."""

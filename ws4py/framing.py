@@ -386,6 +386,9 @@ def _turn(key: bytes, count: int) -> bytes:
     return key[count:] + key[:count]
 
 
+# --- names of 0.6 -----------------------------------------------------------------------------------------------------
+
+
 class Frame:
     """One frame with its fields, as in 0.6.
 

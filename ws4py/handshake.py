@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlsplit
 
-from ws4py import WS_KEY, WS_VERSION
 from ws4py.exc import HandshakeError
 from ws4py.extensions import Agreement, Extension, Parameters
 from ws4py.extensions.header import format_extension, parse_extensions
 
 __all__ = [
+    "WS_KEY",
+    "WS_VERSION",
     "Acceptance",
     "Response",
     "ResponseParser",
@@ -36,6 +37,12 @@ __all__ = [
     "offer_extensions",
     "parse_response",
 ]
+
+WS_KEY: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+"""The GUID that a server appends to the client's key (RFC 6455, section 1.3)."""
+
+WS_VERSION: Final = (8, 13)
+"""The versions of the protocol that are spoken; their frames are the same."""
 
 MAX_HEAD: Final = 65536
 """The most bytes that the head of a response may have."""

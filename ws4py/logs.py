@@ -21,11 +21,12 @@ manager is CRITICAL. Nothing is logged for a connection or a message that goes w
 from __future__ import annotations
 
 import logging
-from typing import Any, Final
+import sys
+from typing import Any, Final, Protocol
 
 from ws4py.labels import path_of, printable
 
-__all__ = ["ATTRIBUTES", "ConnectionFilter", "Named"]
+__all__ = ["ATTRIBUTES", "ConnectionFilter", "Named", "configure_logger", "format_addresses"]
 
 ATTRIBUTES: Final = ("connection_id", "address", "path")
 
@@ -80,3 +81,47 @@ def _describe(websocket: Any) -> tuple[int | None, str | None, str | None]:
     if not path and isinstance(environ, dict):
         path = path_of(environ)
     return number, printable(str(address)) if address else None, path or None
+
+
+class Addressed(Protocol):
+    """What :func:`format_addresses` asks of a websocket."""
+
+    @property
+    def local_address(self) -> Any:
+        """The address of this side."""
+
+    @property
+    def peer_address(self) -> Any:
+        """The address of the other side."""
+
+
+def configure_logger(stdout: bool = True, filepath: str | None = None, level: int = logging.INFO) -> logging.Logger:
+    """Give the logger ``ws4py`` handlers, and return it.
+
+    :param stdout: write to the standard output.
+    :param filepath: also write to this file, of at most 10 MB, with 3 older ones.
+    :param level: of the logger and its handlers.
+    """
+    logger = logging.getLogger("ws4py")
+    logger.setLevel(level)
+    formatter = logging.Formatter("[%(asctime)s] %(levelname)s %(message)s")
+    handlers: list[logging.Handler] = []
+    if filepath:
+        from logging.handlers import RotatingFileHandler
+
+        handlers.append(RotatingFileHandler(filepath, maxBytes=10 * 1024 * 1024, backupCount=3))
+    if stdout:
+        handlers.append(logging.StreamHandler(sys.stdout))
+    for handler in handlers:
+        handler.setLevel(level)
+        handler.setFormatter(formatter)
+        logger.addHandler(handler)
+    return logger
+
+
+def format_addresses(ws: Addressed) -> str:
+    """Return both addresses of a websocket for a log line; of either family, and of a unix socket."""
+    local, peer = ws.local_address, ws.peer_address
+    if isinstance(local, tuple) and isinstance(peer, tuple):
+        return f"[Local => {local[0]}:{local[1]} | Remote => {peer[0]}:{peer[1]}]"
+    return f"[Bound to {local!r}]"

@@ -212,6 +212,6 @@ class PongControlMessage(_ControlMessage):
         self._check_size()
 
 
-# --- names that 0.6 had here ------------------------------------------------------------------------------------------
+# --- names of 0.6 -----------------------------------------------------------------------------------------------------
 
 from ws4py.framing import Frame  # noqa: E402, F401

@@ -631,42 +631,6 @@ class EchoWebSocket(WebSocket):
         self.send(message.data, message.is_binary)
 
 
-class Heartbeat(threading.Thread):
-    """Sends Pings to a websocket that runs by itself; a context manager.
-
-    :param websocket: to ping.
-    :param frequency: in seconds; 0 or None sends none.
-    """
-
-    def __init__(self, websocket: WebSocket, frequency: float | None = 2.0) -> None:
-        super().__init__(name="WebSocketHeartbeat", daemon=True)
-        self.websocket = websocket
-        self.frequency = frequency
-        self._stopped = threading.Event()
-
-    def __enter__(self) -> Heartbeat:
-        """Start, if there is a frequency."""
-        if self.frequency:
-            self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop; it does not wait."""
-        self.stop()
-
-    def stop(self) -> None:
-        """Send no more."""
-        self._stopped.set()
-
-    def run(self) -> None:
-        """Ping until stopped, or until the websocket ends."""
-        while self.frequency and not self._stopped.wait(self.frequency):
-            try:
-                self.websocket.ping(b"beep")
-            except (ConnectionClosed, OSError):
-                return
-
-
 def _after_fork_in_child() -> None:
     global _transition  # noqa: PLW0603
     _transition = threading.RLock()  # a thread of the parent's may have held it
@@ -721,8 +685,44 @@ def _close_socket(sock: Any) -> None:
             logger.debug("A socket could not be ended in order", exc_info=True)
 
 
-# --- names that 0.6 had here ------------------------------------------------------------------------------------------
+# --- names of 0.6 -----------------------------------------------------------------------------------------------------
 
-from ws4py import WS_KEY, WS_VERSION  # noqa: E402, F401
 from ws4py.exc import HandshakeError, StreamClosed  # noqa: E402, F401
+from ws4py.handshake import WS_KEY, WS_VERSION  # noqa: E402, F401
 from ws4py.messaging import PongControlMessage  # noqa: E402, F401
+
+
+class Heartbeat(threading.Thread):
+    """Sends Pings to a websocket that runs by itself; a context manager.
+
+    :param websocket: to ping.
+    :param frequency: in seconds; 0 or None sends none.
+    """
+
+    def __init__(self, websocket: WebSocket, frequency: float | None = 2.0) -> None:
+        super().__init__(name="WebSocketHeartbeat", daemon=True)
+        self.websocket = websocket
+        self.frequency = frequency
+        self._stopped = threading.Event()
+
+    def __enter__(self) -> Heartbeat:
+        """Start, if there is a frequency."""
+        if self.frequency:
+            self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop; it does not wait."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Send no more."""
+        self._stopped.set()
+
+    def run(self) -> None:
+        """Ping until stopped, or until the websocket ends."""
+        while self.frequency and not self._stopped.wait(self.frequency):
+            try:
+                self.websocket.ping(b"beep")
+            except (ConnectionClosed, OSError):
+                return

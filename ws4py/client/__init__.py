@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from ws4py import WS_VERSION
 from ws4py.blocking import BlockingConnection
 from ws4py.client.inbox import Inbox
 from ws4py.client.network import Network, UnconnectedSocket
@@ -24,7 +23,7 @@ from ws4py.client.url import host_header, parse_url
 from ws4py.exc import ConnectionClosed, HandshakeError
 from ws4py.extensions import Extension
 from ws4py.extensions.permessage_deflate import with_compression
-from ws4py.handshake import build_request, check_response, generate_key, offer_extensions, parse_response
+from ws4py.handshake import WS_VERSION, build_request, check_response, generate_key, offer_extensions, parse_response
 from ws4py.labels import printable
 from ws4py.messaging import CloseControlMessage, Message
 from ws4py.ports import forks
@@ -495,6 +494,6 @@ def _text(value: str | bytes) -> str:
     return value if isinstance(value, str) else value.decode("latin-1")
 
 
-# --- names that 0.6 had here ------------------------------------------------------------------------------------------
+# --- names of 0.6 -----------------------------------------------------------------------------------------------------
 
-from ws4py import WS_KEY  # noqa: E402, F401
+from ws4py.handshake import WS_KEY  # noqa: E402, F401

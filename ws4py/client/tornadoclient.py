@@ -232,6 +232,6 @@ class TornadoWebSocketClient(WebSocketBaseClient):
         """The loop sees to it."""
 
 
-# --- names that 0.6 had here ------------------------------------------------------------------------------------------
+# --- names of 0.6 -----------------------------------------------------------------------------------------------------
 
 from ws4py.exc import HandshakeError  # noqa: E402, F401

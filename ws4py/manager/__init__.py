@@ -7,10 +7,10 @@ from ws4py.manager.selector import WebSocketManager
 __all__ = ["EPollPoller", "KQueuePoller", "Limits", "Poller", "SelectPoller", "WebSocketManager"]
 
 
-# --- names that 0.6 had here ------------------------------------------------------------------------------------------
+# --- names of 0.6 -----------------------------------------------------------------------------------------------------
 
 import logging
 
-from ws4py import format_addresses  # noqa: F401
+from ws4py.logs import format_addresses  # noqa: F401
 
 logger = logging.getLogger("ws4py")

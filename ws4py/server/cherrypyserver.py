@@ -36,9 +36,9 @@ import cherrypy
 from cherrypy import Tool
 from cherrypy.process import plugins, servers
 
-from ws4py import WS_VERSION
 from ws4py.exc import HandshakeError, ManagerError
 from ws4py.extensions import Extension
+from ws4py.handshake import WS_VERSION
 from ws4py.manager import WebSocketManager
 from ws4py.messaging import Message
 from ws4py.server import takeover
@@ -367,6 +367,6 @@ def environ_of(request: Any) -> dict[str, Any]:
     return environ
 
 
-# --- names that 0.6 had here ------------------------------------------------------------------------------------------
+# --- names of 0.6 -----------------------------------------------------------------------------------------------------
 
-from ws4py import WS_KEY  # noqa: E402, F401
+from ws4py.handshake import WS_KEY  # noqa: E402, F401

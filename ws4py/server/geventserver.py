@@ -361,6 +361,6 @@ def _receive(queue: Queue, message_obj: bool, timeout: float | None) -> Payload 
     return str(message) if message.is_text else bytes(message.data)
 
 
-# --- names that 0.6 had here ------------------------------------------------------------------------------------------
+# --- names of 0.6 -----------------------------------------------------------------------------------------------------
 
-from ws4py import format_addresses  # noqa: E402, F401
+from ws4py.logs import format_addresses  # noqa: E402, F401

@@ -168,8 +168,8 @@ class WSGIServer(_WSGIServer):
         super().server_close()
 
 
-# --- names that 0.6 had here ------------------------------------------------------------------------------------------
+# --- names of 0.6 -----------------------------------------------------------------------------------------------------
 
-from ws4py import format_addresses  # noqa: E402, F401
+from ws4py.logs import format_addresses  # noqa: E402, F401
 from ws4py.server.running import logger  # noqa: E402, F401
 from ws4py.server.wsgiutils import WebSocketWSGIApplication  # noqa: E402, F401

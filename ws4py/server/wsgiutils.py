@@ -143,7 +143,8 @@ def _in_terms_of_wsgi(text: str) -> str:
     return re.sub(r"(?<=[Hh]eader )[A-Z][A-Za-z-]+", lambda match: "HTTP_" + match[0].upper().replace("-", "_"), text)
 
 
-# --- names that 0.6 had here ------------------------------------------------------------------------------------------
+# --- names of 0.6 -----------------------------------------------------------------------------------------------------
 
-from ws4py import WS_KEY, WS_VERSION, format_addresses  # noqa: E402, F401
+from ws4py.handshake import WS_KEY, WS_VERSION  # noqa: E402, F401
+from ws4py.logs import format_addresses  # noqa: E402, F401
 from ws4py.server.endpoint import logger  # noqa: E402, F401
