@@ -63,6 +63,38 @@ def test_a_binary_message_is_no_text() -> None:
         BinaryMessage("abc")  # type: ignore[arg-type]
 
 
+def test_the_text_of_a_message() -> None:
+    assert TextMessage("café ☃").text == "café ☃"
+    assert TextMessage(b"").text == ""
+    with pytest.raises(TypeError, match="a BinaryMessage has no encoding: use its data"):
+        BinaryMessage(b"abc").text  # noqa: B018
+    own = TextMessage("abc")
+    own.text = "mine"
+    assert (own.text, str(own)) == ("mine", "abc")
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        ('{"a": [1, null, true]}', {"a": [1, None, True]}),
+        (' "caf\u00e9 ☃" ', "café ☃"),
+        ("12345678901234567890", 12345678901234567890),
+        ("1\n", 1),
+    ],
+)
+def test_the_json_of_a_message(data: str, value: object) -> None:
+    assert TextMessage(data).json() == value
+    assert BinaryMessage(data.encode()).json() == value
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"nothing", b'{"a": 1} 2', b"\xff", "1".encode("utf-16"), b"[" * 200_000, b"1" * 10_000]
+)
+def test_what_is_no_json_is_a_value_error(data: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - which words they are is json's affair
+        BinaryMessage(data).json()
+
+
 def test_the_arguments_keep_their_names() -> None:
     assert TextMessage(text="a").data == b"a"
     assert BinaryMessage(bytes=b"a").data == b"a"

@@ -427,6 +427,62 @@ def test_kinds_of_payload(stage: Stage) -> None:
         websocket.send("behind the Close")
 
 
+@pytest.mark.parametrize("text", ["é", "é".encode(), bytearray("é".encode()), memoryview("é".encode())])
+def test_send_text(stage: Stage, text: Any) -> None:
+    websocket, peer = stage.connect(None, Recorder)
+    websocket.send_text(text)
+    websocket.send_text(text, timeout=0)
+    assert [peer.receive()[:2] for _ in range(2)] == [(0x81, "é".encode())] * 2
+
+
+@pytest.mark.parametrize("data", [b"\xff", bytearray(b"\xff"), memoryview(b"\xff")])
+def test_send_bytes(stage: Stage, data: Any) -> None:
+    websocket, peer = stage.connect(None, Recorder)
+    websocket.send_bytes(data)
+    websocket.send_bytes(data, timeout=0)
+    assert [peer.receive()[:2] for _ in range(2)] == [(0x82, b"\xff")] * 2
+
+
+def test_send_json(stage: Stage) -> None:
+    websocket, peer = stage.connect(None, Recorder)
+    websocket.send_json({"name": "é", "list": [1, 2.5, None], "lone": "\ud800"})
+    websocket.send_json("text", timeout=0)
+    assert peer.receive()[:2] == (0x81, rb'{"name":"\u00e9","list":[1,2.5,null],"lone":"\ud800"}')
+    assert peer.receive()[:2] == (0x81, b'"text"')
+
+
+def test_what_is_no_text_no_bytes_and_no_json_is_not_sent(stage: Stage) -> None:
+    websocket, peer = stage.connect(None, Recorder)
+    for nothing in (None, 5, TextMessage("x"), BinaryMessage(b"x"), iter(["x"])):
+        with pytest.raises(TypeError, match="A text is a str, or bytes"):
+            websocket.send_text(nothing)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="A binary message is bytes"):
+            websocket.send_bytes(nothing)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="A binary message is bytes"):
+        websocket.send_bytes("x")  # type: ignore[arg-type]
+    with pytest.raises(TextFrameEncodingException):
+        websocket.send_text(b"\xff")
+    for value in (float("nan"), [float("inf")]):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            websocket.send_json(value)
+    with pytest.raises(TypeError):
+        websocket.send_json(object())
+    websocket.send_text("first")
+    assert peer.receive_text() == "first"
+
+
+def test_they_send_by_send_which_a_subclass_may_override(stage: Stage) -> None:
+    class Loud(Recorder):
+        def send(self, payload: Any, binary: bool = False, timeout: float | None = None) -> None:
+            super().send(payload.upper(), binary, timeout)
+
+    websocket, peer = stage.connect(None, Loud)
+    websocket.send_text("text")
+    websocket.send_bytes(b"bytes")
+    websocket.send_json("json")
+    assert [peer.receive().payload for _ in range(3)] == [b"TEXT", b"BYTES", b'"JSON"']
+
+
 def test_a_generator_is_sent_in_fragments(stage: Stage) -> None:
     websocket, peer = stage.connect(None, WebSocket)
     websocket.send(character for character in "añb")

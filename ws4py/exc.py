@@ -62,7 +62,24 @@ class ConnectionClosed(WebSocketException, RuntimeError):
     """The websocket is closing or closed, so nothing can be sent on it.
 
     It is a :class:`RuntimeError` because that is what 0.6 raised here.
+
+    :param arguments: what was wrong, for people.
+    :ivar code: that the peer's Close had, 1005 if it had none; 1006 if the connection has ended without one. None as
+        long as neither has come.
+    :ivar reason: that the peer's Close had, or why there is none, in our words; None with a code of None.
     """
+
+    def __init__(self, *arguments: object, code: int | None = None, reason: str | None = None) -> None:
+        super().__init__(*arguments)
+        self.code = code
+        self.reason = reason
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if self.code is None:
+            return text
+        told = f"closed with {self.code}" + (f": {self.reason!r}" if self.reason else "")
+        return f"{text} ({told})" if text else told
 
 
 class SlowConsumer(ConnectionClosed):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import enum
+import json
 import os
-from typing import Final
+from typing import Any, Final
 
+from ws4py.computed import computed
 from ws4py.exc import FrameTooLargeException, InvalidCloseCode, TextFrameEncodingException
 from ws4py.framing import (
     FIN,
@@ -92,6 +94,37 @@ class Message:
             return bytes(data)
         raise TypeError(f"{type(data)} is not a supported data type")
 
+    @computed
+    def text(self) -> str:
+        """The payload of a text message.
+
+        :raises TypeError: for a binary message, as ``str()`` does: its ``data`` is bytes.
+        """
+        return str(self)
+
+    def json(self) -> Any:
+        """Return what the payload says in JSON: of a text message, or of a binary one, which must be UTF-8 then.
+
+        :raises ValueError: if it is no JSON, or nested too deep.
+        """
+        try:
+            return json.loads(self.data.decode())
+        except RecursionError as error:
+            raise ValueError("JSON that is nested too deep") from error
+
+    def __len__(self) -> int:
+        return len(str(self))
+
+    def __str__(self) -> str:
+        if not self.encoding:
+            raise TypeError(f"a {type(self).__name__} has no encoding: use its data")
+        return self.data.decode(self.encoding)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self.data)} bytes>"
+
+    # --- names of 0.6 ---
+
     def single(self, mask: bool = False) -> bytes:
         """Return the message as one frame, masked with a random key if ``mask``."""
         return build_frame(FIN | self.opcode, self.data, os.urandom(4) if mask else None)
@@ -105,19 +138,8 @@ class Message:
         """Add ``data`` at the end of the payload."""
         self.data += self._to_bytes(data)
 
-    def __len__(self) -> int:
-        return len(str(self))
-
-    def __str__(self) -> str:
-        if not self.encoding:
-            raise TypeError(f"a {type(self).__name__} has no encoding: use its data")
-        return self.data.decode(self.encoding)
-
     def __unicode__(self) -> str:
         return str(self)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {len(self.data)} bytes>"
 
 
 class TextMessage(Message):

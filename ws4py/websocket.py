@@ -9,6 +9,7 @@ greenlet. Its callbacks (:meth:`~WebSocket.opened`, :meth:`~WebSocket.received_m
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
@@ -17,6 +18,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from ws4py.blocking import BlockingConnection
+from ws4py.closing import State
+from ws4py.computed import computed
 from ws4py.exc import ConnectionClosed, TextFrameEncodingException
 from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_PING, OPCODE_PONG, OPCODE_TEXT
 from ws4py.logs import ConnectionFilter
@@ -48,7 +51,10 @@ Payload = str | bytes | bytearray | memoryview | Message
 _transition = threading.RLock()
 """Held for a few assignments only, where of several threads one may be the first."""
 
+_encode_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 _WHOLE = (bytes, str, Message, bytearray, memoryview)
+_BYTES = (bytes, bytearray, memoryview)
+_TEXT = (str, *_BYTES)
 
 
 class ConnectionRecord(Protocol):
@@ -200,7 +206,7 @@ class WebSocket:
         :param binary: send bytes as a binary message, not as text.
         :param timeout: for how many seconds to wait at most, if the peer does not read; the limit ``send_timeout`` by
             default. 0 never waits.
-        :raises ConnectionClosed: if the websocket is closing or closed.
+        :raises ConnectionClosed: if the websocket is closing or closed; it says how the peer has closed.
         :raises SlowConsumer: a ConnectionClosed: the peer did not read in that time, and is given up. With a timeout of
             0 nothing is sent, and the websocket stays as it is; but for a generator that has begun, whose message can't
             be completed then: that closes the websocket with 1011.
@@ -211,15 +217,50 @@ class WebSocket:
         if not isinstance(payload, _WHOLE) and isinstance(payload, Iterator):
             opcode = OPCODE_BINARY if binary else OPCODE_TEXT
             parts = (encode_payload(part, binary, True)[1] for part in payload)
-            self._writer().send_fragments(opcode, parts, timeout)
+            try:
+                self._writer().send_fragments(opcode, parts, timeout)
+            except ConnectionClosed as error:
+                self._explain(error)
+                raise
             return
         opcode, data = encode_payload(payload, binary)
         if opcode <= OPCODE_BINARY:
-            (self._connection or self._writer()).send_message(opcode, data, timeout)
+            try:
+                (self._connection or self._writer()).send_message(opcode, data, timeout)
+            except ConnectionClosed as error:
+                self._explain(error)
+                raise
         elif isinstance(payload, CloseControlMessage):
             self._close(payload)
         else:
             self._send_control(opcode, data, timeout)
+
+    def send_text(self, text: str | bytes | bytearray | memoryview, timeout: float | None = None) -> None:
+        """Send a text message; see :meth:`send`.
+
+        :param text: a str, or its UTF-8.
+        :raises TypeError: for anything else.
+        """
+        if not isinstance(text, _TEXT):
+            raise TypeError(f"A text is a str, or bytes, not {type(text)}")
+        self.send(text, False, timeout)
+
+    def send_bytes(self, data: bytes | bytearray | memoryview, timeout: float | None = None) -> None:
+        """Send a binary message; see :meth:`send`.
+
+        :raises TypeError: for data that is not bytes.
+        """
+        if not isinstance(data, _BYTES):
+            raise TypeError(f"A binary message is bytes, not {type(data)}")
+        self.send(data, True, timeout)
+
+    def send_json(self, value: Any, timeout: float | None = None) -> None:
+        """Send a value in JSON, as a text message; see :meth:`send`.
+
+        :raises TypeError: for a value that has no JSON.
+        :raises ValueError: for one that contains itself, or a number that JSON has not, such as NaN.
+        """
+        self.send(_encode_json(value), False, timeout)
 
     def ping(self, message: str | bytes | bytearray) -> None:
         """Send a Ping of at most 125 bytes; :meth:`ponged` gets its answer. Any thread may call.
@@ -230,10 +271,14 @@ class WebSocket:
         self._send_control(OPCODE_PING, PingControlMessage(message).data)
 
     def _send_control(self, opcode: int, data: bytes, timeout: float | None = None) -> None:
-        connection, stream = self._writer(), self.stream
-        if stream is None:  # closed() has returned meanwhile
-            raise ConnectionClosed("Cannot send on a terminated websocket")
-        connection.send_control(stream.encode(FIN | opcode, data), timeout)
+        try:
+            connection, stream = self._writer(), self.stream
+            if stream is None:  # closed() has returned meanwhile
+                raise ConnectionClosed("Cannot send on a terminated websocket")
+            connection.send_control(stream.encode(FIN | opcode, data), timeout)
+        except ConnectionClosed as error:
+            self._explain(error)
+            raise
 
     @property
     def buffered(self) -> int:
@@ -293,6 +338,45 @@ class WebSocket:
         return {name: limits[name] for name in BLOCKING_LIMITS if name in limits}
 
     # --- state --------------------------------------------------------------------------------------------------------
+    # What is computed may be an application's own attribute, so nothing in this package asks for it.
+
+    @computed
+    def state(self) -> State:
+        """How far the websocket has come; in :meth:`closed` it is CLOSED already."""
+        stream = self.stream
+        if self.close_code is not None or self.sock is None or stream is None:
+            return State.CLOSED
+        ending = self.client_terminated or self.server_terminated or stream.closing or stream.error
+        return State.CLOSING if ending else State.OPEN
+
+    @computed
+    def subprotocol(self) -> str | None:
+        """The subprotocol that was negotiated; None if there is none."""
+        chosen = self.protocols[0] if self.protocols else None
+        return chosen.decode("latin-1") if isinstance(chosen, bytes) else chosen
+
+    @computed
+    def id(self) -> int | None:
+        """The number that the manager has given to the connection, which statistics and log records show; None if no
+        manager runs it.
+        """
+        number: int | None = getattr(self._connection, "id", None)
+        return number
+
+    @computed
+    def latency(self) -> float | None:
+        """How long the answer to the manager's last Ping has taken, in seconds; None before the first one."""
+        seconds: float | None = getattr(self._connection, "round_trip", None)
+        return seconds
+
+    def _explain(self, error: ConnectionClosed) -> None:
+        """Have an exception say how the peer has closed, as far as that is known."""
+        stream = self.stream
+        close = None if stream is None else stream.closing
+        if error.code is None and close is not None:
+            error.code, error.reason = close.code, str(close)
+        elif error.code is None:
+            error.code, error.reason = self.close_code, self.close_reason
 
     @property
     def terminated(self) -> bool:

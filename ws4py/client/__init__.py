@@ -20,6 +20,8 @@ from ws4py.client.opening import DialOptions, Opening, offered_protocols
 from ws4py.client.proxy import basic
 from ws4py.client.reconnect import Backoff, may_help, retry_after
 from ws4py.client.url import host_header, parse_url
+from ws4py.closing import State
+from ws4py.computed import computed
 from ws4py.exc import ConnectionClosed, HandshakeError
 from ws4py.extensions import Extension
 from ws4py.extensions.permessage_deflate import with_compression
@@ -318,6 +320,20 @@ class WebSocketBaseClient(WebSocket):
         finally:
             if self.close_code is not None and not self._may_connect_again:
                 inbox.end()
+
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    @computed
+    def state(self) -> State:
+        """How far the websocket has come: CONNECTING before :meth:`connect`, and while it connects, again too."""
+        if self._client_connected or self.close_code is not None:
+            return super().state
+        return State.CLOSED if self.terminated else State.CONNECTING
+
+    @computed
+    def subprotocol(self) -> str | None:
+        """The subprotocol that the server has chosen; None if it chose none, or is not connected."""
+        return super().subprotocol if self._client_connected else None  # before, protocols are those to offer
 
     # --- running ------------------------------------------------------------------------------------------------------
 
