@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import pty
+import re
 import select
 import signal
 import socket
@@ -18,6 +20,7 @@ import pytest
 from tests.client_servers import Scripted, accept, answer, foreign_server, read_request
 from tests.helpers import PATIENCE, Certificates, Peer, until
 from ws4py import __version__, cli
+from ws4py.cli.connect import hex_dump
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [sys.executable, "-W", "error", "-m", "ws4py"]
@@ -53,8 +56,26 @@ def fails(*arguments: str) -> str:
 def test_version_and_usage() -> None:
     assert run("--version")[0] == f"ws4py {__version__}\n"
     assert "usage: ws4py" in run(status=2)[1]
+    listed = run("--help")[0]
+    for command in ("demo", "connect", "stats"):
+        assert re.search(rf"^ +{command} +\w", listed, re.MULTILINE)
+        assert f"usage: ws4py {command}" in run(command, "--help")[0]
     assert "--subprotocol" in run("connect", "--help")[0]
+    assert "invalid seconds value: 'soon'" in run("connect", "ws://h", "--wait", "soon", status=2)[1]
     assert "NAME: VALUE" in run("connect", "ws://h", "--header", "wrong", status=2)[1]
+
+
+def test_it_is_installed_as_ws4py() -> None:
+    (script,) = importlib.metadata.entry_points(group="console_scripts", name="ws4py")
+    assert script.load() is cli.main
+
+
+def test_a_demo_without_cherrypy_says_what_it_needs() -> None:
+    script = "import sys; sys.modules['cherrypy'] = None; from ws4py.cli import main; sys.exit(main(['demo']))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "ws4py: the demo needs cherrypy: pip install 'ws4py[cherrypy]'\n")
 
 
 # --- in a pipe --------------------------------------------------------------------------------------------------------
@@ -323,8 +344,8 @@ def test_the_server_closes_while_something_is_typed() -> None:
 
 
 def test_hex_dump() -> None:
-    assert cli.hex_dump(b"") == "(no bytes)"
-    assert cli.hex_dump(bytes(range(60, 78))).split("\n") == [
+    assert hex_dump(b"") == "(no bytes)"
+    assert hex_dump(bytes(range(60, 78))).split("\n") == [
         "00000000  3c 3d 3e 3f 40 41 42 43 44 45 46 47 48 49 4a 4b  <=>?@ABCDEFGHIJK",
         "00000010  4c 4d                                            LM",
     ]

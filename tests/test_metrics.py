@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.helpers import EchoRecorder, Stage
+from ws4py.cli.stats import render
 from ws4py.manager.metrics import METRICS, Metric
-from ws4py.statscli import render
 
 GENERATOR = Path(__file__).parent.parent / "docs" / "generate.py"
 NO_METRICS = {"time", "state", "connections.removed", "workers.size"}

@@ -22,7 +22,7 @@ from tests.client_servers import Scripted, read_request
 from tests.helpers import Certificates
 from tests.serving import PATIENCE, ROOT
 from tests.test_stats_endpoint import StatsServer, serving_stats, validate
-from ws4py.statscli import Failure, fetch, make_request, render
+from ws4py.cli.stats import Failure, fetch, make_request, render
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
+from ws4py.cli.common import fail, header, seconds
 from ws4py.client.url import host_and_port, split_url, without_login
 from ws4py.labels import printable
 
@@ -41,12 +42,10 @@ MAX_ANSWER: Final = 4 << 20
 """The most bytes that are read of an answer."""
 
 
-def add_command(commands: Any, header: Callable[[str], tuple[str, str]], seconds: Callable[[str], float]) -> None:
+def add_command(commands: Any) -> None:
     """Add the command to those of ``ws4py``.
 
     :param commands: where argparse keeps them.
-    :param header: parses ``NAME: VALUE``.
-    :param seconds: parses a time.
     """
     parser = commands.add_parser(
         "stats",
@@ -194,8 +193,7 @@ def run(options: argparse.Namespace) -> int:
             return 0
         return _watch(options, request)
     except Failure as error:
-        sys.stderr.write(f"ws4py: {error}\n")
-        return 1
+        return fail(str(error))
     except KeyboardInterrupt:
         return 0
     except BrokenPipeError:

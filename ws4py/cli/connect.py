@@ -1,10 +1,9 @@
-"""The command ``ws4py``: a demo to look at, and a client to talk to any websocket with."""
+"""The command ``ws4py connect``: a client to talk to any websocket with, at a terminal or in a pipe."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import os
 import re
 import select
@@ -14,18 +13,16 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Callable
 from typing import Any, Final
 
-from ws4py import __version__, statscli
+from ws4py.cli.common import fail, header, seconds
 from ws4py.client.threadedclient import WebSocketClient
 from ws4py.client.url import without_login
 from ws4py.exc import HandshakeError, WebSocketException
 from ws4py.messaging import Message
 
-__all__ = ["main"]
+__all__ = ["add_command"]
 
 PROMPT: Final = "> "
 MAX_MESSAGE_SIZE: Final = 64 << 20
@@ -41,113 +38,46 @@ Lines are sent as text messages. Commands:
   //...                    send a line that begins with /"""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status.
+def add_command(commands: Any) -> None:
+    """Add the command to those of ``ws4py``.
 
-    :param arguments: without the program's name; those of the process by default.
+    :param commands: where argparse keeps them.
     """
-    options = _parser().parse_args(arguments)
-    run: Callable[[argparse.Namespace], int] = options.run
-    return run(options)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ws4py", description="WebSocket for threaded Python.")
-    parser.add_argument("--version", action="version", version=f"ws4py {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    demo = commands.add_parser("demo", help="serve a chat room to try in a browser")
-    demo.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
-    demo.add_argument("--port", type=int, default=9000, help="the port to listen on (%(default)s)")
-    demo.set_defaults(run=run_demo)
-
-    connect = commands.add_parser(
+    parser = commands.add_parser(
         "connect",
         help="talk to a websocket",
         description="Talk to a websocket. At a terminal, lines are typed, and commands begin with a slash: /help lists "
         "them. In a pipe, each line of the input is sent as a text message, and each message that comes is a line of "
         "the output, a binary one in hexadecimal digits. A message of over 64 MiB closes the websocket.",
     )
-    connect.add_argument(
+    parser.add_argument(
         "url", metavar="URL", help="such as ws://localhost:9000/ws, wss://example.org/, ws+unix:///run/x.sock"
     )
-    connect.add_argument(
-        "-H", "--header", action="append", default=[], type=_header, metavar="'NAME: VALUE'", help="a further header"
+    parser.add_argument(
+        "-H", "--header", action="append", default=[], type=header, metavar="'NAME: VALUE'", help="a further header"
     )
-    connect.add_argument("--subprotocol", action="append", default=[], metavar="NAME", help="a subprotocol to offer")
-    connect.add_argument("--insecure", action="store_true", help="do not verify the server's certificate")
-    connect.add_argument("--ca", metavar="FILE", help="certificates to trust, in the place of the system's")
-    connect.add_argument(
+    parser.add_argument("--subprotocol", action="append", default=[], metavar="NAME", help="a subprotocol to offer")
+    parser.add_argument("--insecure", action="store_true", help="do not verify the server's certificate")
+    parser.add_argument("--ca", metavar="FILE", help="certificates to trust, in the place of the system's")
+    parser.add_argument(
         "--proxy", metavar="URL", help="a proxy; none for no proxy (default: what the environment says)"
     )
-    connect.add_argument(
+    parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds,
         default=10.0,
         metavar="SECONDS",
         help="for connecting, and for the answer (%(default)s)",
     )
-    connect.add_argument(
+    parser.add_argument(
         "--wait",
-        type=_seconds,
+        type=seconds,
         default=1.0,
         metavar="SECONDS",
         help="in a pipe: how long to wait for messages after the end of the input (%(default)s)",
     )
-    connect.add_argument("-v", "--verbose", action="store_true", help="show the headers of the handshake")
-    connect.set_defaults(run=run_connect)
-
-    statscli.add_command(commands, _header, _seconds)
-    return parser
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME: VALUE")
-    return name.strip(), value.strip()
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 <= seconds < 1e6:
-        raise ValueError
-    return seconds
-
-
-def _fail(message: str) -> int:
-    print(f"ws4py: {message}", file=sys.stderr)
-    return 1
-
-
-# --- the demo ---------------------------------------------------------------------------------------------------------
-
-
-def run_demo(options: argparse.Namespace) -> int:
-    """Serve the chat of the examples."""
-    try:
-        server = _demo_server()
-    except ModuleNotFoundError as error:
-        return _fail(f"the demo needs {error.name}: pip install 'ws4py[cherrypy]'")
-    server.run(options.host, options.port)
-    return 0
-
-
-def _demo_server() -> ModuleType:
-    """Import the example, which is installed as ws4py.demo; from a checkout it is where it is written."""
-    here = Path(__file__).resolve().parent.parent / "examples" / "chat" / "server.py"
-    if importlib.util.find_spec("ws4py.demo") is not None or not here.is_file():
-        return importlib.import_module("ws4py.demo.server")
-    spec = importlib.util.spec_from_file_location("ws4py_demo_server", here)
-    assert spec is not None, "the file is there"
-    assert spec.loader is not None, "it is Python"
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-# --- the client -------------------------------------------------------------------------------------------------------
+    parser.add_argument("-v", "--verbose", action="store_true", help="show the headers of the handshake")
+    parser.set_defaults(run=run)
 
 
 class CommandLineClient(WebSocketClient):
@@ -184,7 +114,7 @@ class CommandLineClient(WebSocketClient):
         self.end()
 
 
-def run_connect(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
     """Talk to a websocket."""
     ssl_options: dict[str, Any] = {}
     if options.insecure:
@@ -203,7 +133,7 @@ def run_connect(options: argparse.Namespace) -> int:
             max_message_size=MAX_MESSAGE_SIZE,
         )
     except ValueError as error:
-        return _fail(str(error))
+        return fail(str(error))
     client.verbose = options.verbose
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     talk = (Terminal if interactive else Pipe)(client, options)
@@ -223,9 +153,9 @@ def _talk(talk: Talk, client: CommandLineClient, options: argparse.Namespace) ->
     except KeyboardInterrupt:
         return 130
     except HandshakeError as error:
-        return _fail(f"{_shown(options.url)}: {_printable(str(error))}")
+        return fail(f"{_shown(options.url)}: {_printable(str(error))}")
     except OSError as error:
-        return _fail(f"can't connect to {_shown(options.url)}: {_printable(_reason(error))}")
+        return fail(f"can't connect to {_shown(options.url)}: {_printable(_reason(error))}")
     try:
         return talk.run()
     except KeyboardInterrupt:
@@ -284,7 +214,7 @@ class Talk:
         code = self.client.close_code
         if code is None or code in PEACEFUL:
             return 0
-        return _fail(f"closed with {code} {_printable(self.client.close_reason or '')}".rstrip())
+        return fail(f"closed with {code} {_printable(self.client.close_reason or '')}".rstrip())
 
 
 class Pipe(Talk):
@@ -394,7 +324,7 @@ class Terminal(Talk):
     def run(self) -> int:
         """Talk until Ctrl-D, Ctrl-C, /close, or until the server closes."""
         client = self.client
-        chosen = b"".join(client.protocols or ()).decode()
+        chosen = client.subprotocol
         print(f"Connected{f' with subprotocol {chosen}' if chosen else ''}. Ctrl-D closes, /help helps.")
         signal.signal(signal.SIGINT, self._interrupted)
         try:

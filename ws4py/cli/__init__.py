@@ -1,0 +1,28 @@
+"""The command ``ws4py``. Each command is a module, which adds itself: :mod:`~ws4py.cli.demo`, a chat to look at,
+:mod:`~ws4py.cli.connect`, a client to talk to any websocket with, and :mod:`~ws4py.cli.stats`, the figures of a server.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+
+from ws4py import __version__
+from ws4py.cli import connect, demo, stats
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status.
+
+    :param arguments: without the program's name; those of the process by default.
+    """
+    parser = argparse.ArgumentParser(prog="ws4py", description="WebSocket for threaded Python.")
+    parser.add_argument("--version", action="version", version=f"ws4py {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in (demo, connect, stats):
+        command.add_command(commands)
+    options = parser.parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    return run(options)
