@@ -51,7 +51,7 @@ EXTRAS = {"cheroot", "cherrypy", "gevent", "locust", "prometheus_client", "redis
 
 def named_for_type_checkers() -> dict[str, str]:
     """Return the names that the package imports for type checkers only, and from where."""
-    (block,) = [node for node in ast.parse(Path(ws4py.__file__).read_text("utf-8")).body if isinstance(node, ast.If)]
+    block = next(node for node in ast.parse(Path(ws4py.__file__).read_text("utf-8")).body if isinstance(node, ast.If))
     statements = [node for node in block.body if isinstance(node, ast.ImportFrom)]
     return {alias.name: node.module or "" for node in statements for alias in node.names}
 
@@ -126,7 +126,7 @@ def test_a_name_whose_extra_is_missing_says_which_it_needs(name: str) -> None:
 
 def test_a_name_that_there_is_not() -> None:
     with pytest.raises(AttributeError, match="module 'ws4py' has no attribute 'Nonsense'"):
-        ws4py.Nonsense  # noqa: B018
+        ws4py.Nonsense  # type: ignore[attr-defined]  # noqa: B018
     with pytest.raises(ImportError, match="cannot import name 'Nonsense' from 'ws4py'"):
         exec("from ws4py import Nonsense")
 

@@ -123,23 +123,25 @@ _EXTRAS: Final = {"GreenletManager": "gevent", "WebSocketPlugin": "cherrypy", "W
 star import must not fail for want of one."""
 
 
-def __getattr__(name: str) -> Any:
-    """Bring a name from its module.
+if not TYPE_CHECKING:  # to a type checker it would mean that there is every name
 
-    :raises ImportError: if the extra that it needs is not installed.
-    """
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        module = importlib.import_module(home)
-    except ModuleNotFoundError as error:
-        extra = _EXTRAS.get(name)
-        if extra is None or error.name != extra:
-            raise
-        raise ImportError(f"ws4py.{name} needs {extra}: pip install 'ws4py[{extra}]'", name=extra) from error
-    value = globals()[name] = getattr(module, name)
-    return value
+    def __getattr__(name: str) -> Any:
+        """Bring a name from its module.
+
+        :raises ImportError: if the extra that it needs is not installed.
+        """
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            module = importlib.import_module(home)
+        except ModuleNotFoundError as error:
+            extra = _EXTRAS.get(name)
+            if extra is None or error.name != extra:
+                raise
+            raise ImportError(f"ws4py.{name} needs {extra}: pip install 'ws4py[{extra}]'", name=extra) from error
+        value = globals()[name] = getattr(module, name)
+        return value
 
 
 def __dir__() -> list[str]:
