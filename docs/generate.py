@@ -4,7 +4,7 @@
 
 The table in ``stats.rst`` comes from :data:`ws4py.manager.metrics.METRICS`; ``stats.schema.json`` comes from the
 classes of :mod:`ws4py.manager.snapshot`, their docstrings, and the texts of the metrics. The table in ``README.rst``
-comes from :data:`ws4py.manager.limits.RULES`.
+comes from :data:`ws4py.limits.RULES`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
+from ws4py.limits import RULES, Limits
 from ws4py.manager import WebSocketManager
-from ws4py.manager.limits import RULES, Limits
 from ws4py.manager.metrics import METRICS
 from ws4py.manager.snapshot import ConnectionSnapshot, HistogramSnapshot, TrafficSnapshot
 

@@ -127,7 +127,7 @@ def serve_gevent(options: argparse.Namespace) -> None:
     import gevent
     from gevent.event import Event
 
-    from ws4py.manager.limits import Limits
+    from ws4py.limits import Limits
     from ws4py.server.geventserver import WSGIServer
     from ws4py.server.wsgiutils import WebSocketWSGIApplication
 

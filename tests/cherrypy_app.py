@@ -24,9 +24,9 @@ from cherrypy._cpnative_server import CPHTTPServer
 from cherrypy.lib import cpstats
 from cherrypy.process.plugins import Autoreloader, Daemonizer, PIDFile
 
+from ws4py.engine.pollers import default_poller
 from ws4py.extensions.permessage_deflate import PerMessageDeflate
 from ws4py.manager import WebSocketManager
-from ws4py.manager.pollers import default_poller
 from ws4py.messaging import Message
 from ws4py.server.cherrypyserver import WebSocketPlugin, WebSocketTool
 from ws4py.websocket import WebSocket
@@ -339,17 +339,17 @@ class Root:
         """
         manager = self.plugin.manager
         deadline = time.monotonic() + PATIENCE
-        while websockets and len(manager._connections) != int(websockets) and time.monotonic() < deadline:
+        while websockets and len(manager._engine.connections) != int(websockets) and time.monotonic() < deadline:
             time.sleep(0.01)  # for what no event announces
         objects = Counter(f"{type(item).__module__}.{type(item).__qualname__}" for item in gc.get_objects())
         return {
             "websockets": len(manager),
-            "entries": len(manager._connections),
+            "entries": len(manager._engine.connections),
             "fds": len(os.listdir("/proc/self/fd")),
             "threads": threading.active_count(),
             "objects": {name: count for name, count in objects.items() if name.startswith(COUNTED)},
-            "refused": {str(status): count for status, count in manager.counters.refused.items()},
-            "limits": dict(manager.counters.limits),
+            "refused": {str(status): count for status, count in manager.stats().connections.refused.items()},
+            "limits": {name: count for name, count in manager.stats().limits.items() if count},
         }
 
     @cherrypy.expose

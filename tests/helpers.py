@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from ws4py.engine.pollers import READ, Event, Poller, default_poller
 from ws4py.framing import (
     FIN,
     OPCODE_BINARY,
@@ -29,7 +30,6 @@ from ws4py.framing import (
     build_frame,
 )
 from ws4py.manager import WebSocketManager
-from ws4py.manager.pollers import READ, Event, Poller, default_poller
 from ws4py.messaging import Message
 from ws4py.websocket import EchoWebSocket, WebSocket
 
@@ -577,8 +577,8 @@ class Stage:
         for manager in self._managers:
             manager.join(PATIENCE)
             assert not manager.is_alive(), "the manager's thread has not ended"
-            if isinstance(manager._given_poller, RestlessPoller):
-                manager._given_poller.release()
+            if isinstance(manager._backend._poller, RestlessPoller):
+                manager._backend._poller.release()
         for websocket in self._websockets:
             if isinstance(websocket, Recorder):
                 assert websocket.faults == []

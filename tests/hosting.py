@@ -128,7 +128,7 @@ def serve_gevent() -> None:
     global server  # noqa: PLW0603
     import gevent
 
-    from ws4py.manager.limits import Limits
+    from ws4py.limits import Limits
     from ws4py.server import geventserver
 
     tls = {}

@@ -6,15 +6,34 @@ import contextlib
 import os
 import socket
 import struct
+import threading
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from tests.helpers import narrow, tcp_pair
-from ws4py.manager.batch import RECEIVE_SIZE, BatchIO
-from ws4py.manager.transport import PlainTransport, make_transport
+from tests.helpers import narrow, start_thread, tcp_pair, until
+from ws4py.engine.batch import RECEIVE_SIZE, BatchIO
+from ws4py.engine.transport import PlainTransport, make_transport
 
 Pair = tuple[PlainTransport, socket.socket]
+
+
+class Line:
+    """What a batch asks of a connection."""
+
+    def __init__(self, transport: PlainTransport) -> None:
+        self.transport = transport
+        self.fd = transport._sock.fileno()
+
+
+def receive(io: BatchIO, *transports: PlainTransport) -> list[Any]:
+    return io.receive([Line(transport) for transport in transports], time.monotonic())  # type: ignore[misc]
+
+
+def send(io: BatchIO, *jobs: tuple[PlainTransport, bytes | memoryview]) -> list[Any]:
+    return io.send([(Line(transport), data) for transport, data in jobs])  # type: ignore[misc]
 
 
 @pytest.fixture
@@ -44,8 +63,8 @@ def wait_readable(transport: PlainTransport) -> None:
 
 def test_empty_batches() -> None:
     io = BatchIO()
-    assert list(io.receive([])) == []
-    assert list(io.send([])) == []
+    assert receive(io) == []
+    assert send(io) == []
 
 
 def test_receive_gives_each_its_own(pairs: list[Pair]) -> None:
@@ -56,7 +75,7 @@ def test_receive_gives_each_its_own(pairs: list[Pair]) -> None:
     pairs[4][1].sendall(b"four")
     for index in (0, 2, 3, 4):
         wait_readable(pairs[index][0])
-    results = io.receive([transport for transport, _ in pairs])
+    results = receive(io, *(transport for transport, _ in pairs))
     assert list(results[:3]) == [b"zero", None, b""]
     assert isinstance(results[3], OSError)
     assert results[4] == b"four"
@@ -69,7 +88,7 @@ def test_what_was_received_is_not_changed_by_what_comes_next(pairs: list[Pair]) 
     for number in range(3):
         theirs.sendall(b"%d" % number * 1000)
         wait_readable(transport)
-        kept += io.receive([transport])
+        kept += receive(io, transport)
     assert b"".join(part for part in kept if isinstance(part, bytes)) == b"0" * 1000 + b"1" * 1000 + b"2" * 1000
 
 
@@ -80,7 +99,7 @@ def test_one_batch_takes_a_bounded_part_of_each(pairs: list[Pair]) -> None:
         while True:
             theirs.send(bytes(1 << 16))
     wait_readable(transport)
-    [data] = BatchIO().receive([transport])
+    [data] = receive(BatchIO(), transport)
     assert isinstance(data, bytes)
     assert 0 < len(data) <= RECEIVE_SIZE
 
@@ -91,15 +110,14 @@ def test_send_gives_each_its_own(pairs: list[Pair]) -> None:
     big = os.urandom(1 << 22)
     reset(pairs[3][1])
     wait_readable(pairs[3][0])
-    io.receive([pairs[3][0]])
-    results = io.send(
-        [
-            (pairs[0][0], b"zero"),
-            (pairs[1][0], big),
-            (pairs[2][0], memoryview(b"__two__")[2:5]),
-            (pairs[3][0], b"three"),
-            (pairs[4][0], b""),
-        ]
+    receive(io, pairs[3][0])
+    results = send(
+        io,
+        (pairs[0][0], b"zero"),
+        (pairs[1][0], big),
+        (pairs[2][0], memoryview(b"__two__")[2:5]),
+        (pairs[3][0], b"three"),
+        (pairs[4][0], b""),
     )
     assert results[0] == 4
     assert isinstance(results[1], int)
@@ -118,7 +136,60 @@ def test_send_gives_each_its_own(pairs: list[Pair]) -> None:
 def test_a_closed_socket_is_a_result_not_an_exception(pairs: list[Pair]) -> None:
     io = BatchIO()
     pairs[0][0].close()
-    [received] = io.receive([pairs[0][0]])
-    [sent] = io.send([(pairs[0][0], b"x")])
+    [received] = receive(io, pairs[0][0])
+    [sent] = send(io, (pairs[0][0], b"x"))
     assert isinstance(received, OSError)
     assert isinstance(sent, OSError)
+
+
+# --- beside a thread that computes ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(pairs: list[Pair]) -> BatchIO:
+    """Does as if the interpreter's lock did not come back at once."""
+    io = BatchIO()
+    if io._kept_lock is None:
+        pytest.skip("this system has no such calls")
+    io._contention.present = True
+    io._contention._until = float("inf")
+    return io
+
+
+def test_with_the_lock_kept_each_gets_its_own_all_the_same(pairs: list[Pair], kept: BatchIO) -> None:
+    narrow(pairs[1][0]._sock, pairs[1][1])
+    big = os.urandom(1 << 22)
+    assert send(kept, (pairs[0][0], b"zero"), (pairs[2][0], memoryview(b"__two__")[2:5])) == [4, 3]
+    [count] = send(kept, (pairs[1][0], big))
+    assert 0 < count < len(big)
+    assert pairs[1][0].blocked
+    until(lambda: send(kept, (pairs[1][0], big)) == [0])
+    assert pairs[1][0].blocked
+    assert (pairs[0][1].recv(100), pairs[2][1].recv(100)) == (b"zero", b"two")
+    pairs[0][1].sendall(b"0")
+    pairs[2][1].close()
+    reset(pairs[3][1])
+    for index in (0, 2, 3):
+        wait_readable(pairs[index][0])
+    results = receive(kept, *(transport for transport, _ in pairs))
+    assert results[:3] == [b"0", None, b""]
+    assert isinstance(results[3], ConnectionResetError)
+    assert isinstance(send(kept, (pairs[3][0], b"x"))[0], OSError)
+
+
+def test_a_thread_that_computes_is_noticed(pairs: list[Pair]) -> None:
+    io = BatchIO()
+    if io._kept_lock is None:
+        pytest.skip("this system has no such calls")
+    ended = threading.Event()
+
+    def compute() -> None:
+        while not ended.is_set():
+            sum(range(1000))
+
+    task = start_thread(compute)
+    try:
+        until(lambda: receive(io, pairs[0][0]) == [None] and io._contention.present)
+    finally:
+        ended.set()
+    task.result()

@@ -30,9 +30,9 @@ from tests.helpers import (
 )
 from ws4py.client import WebSocketBaseClient
 from ws4py.client.threadedclient import WebSocketClient
+from ws4py.engine.pollers import Event
 from ws4py.extensions.permessage_deflate import PerMessageDeflate
 from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_CONTINUATION, RSV1
-from ws4py.manager.pollers import Event
 from ws4py.messaging import Message
 from ws4py.websocket import WebSocket
 
@@ -118,7 +118,7 @@ def test_a_flood_gives_way_to_others_after_its_share(
 
 
 def test_many_records_are_not_read_at_once(certificates: Certificates) -> None:
-    from ws4py.manager.transport import make_transport
+    from ws4py.engine.transport import make_transport
 
     server, client = certificates.ssl_pair()
     transport = make_transport(server)

@@ -29,11 +29,11 @@ from tests.helpers import (
     until,
     wait_for,
 )
+from ws4py.engine.pollers import Poller, SelectPoller, default_poller
 from ws4py.exc import ManagerError
 from ws4py.extensions.permessage_deflate import PerMessageDeflate
 from ws4py.framing import FIN, OPCODE_PING, OPCODE_TEXT, build_frame
 from ws4py.manager import WebSocketManager
-from ws4py.manager.pollers import Poller, SelectPoller, default_poller
 from ws4py.messaging import Message
 from ws4py.streaming import Stream
 from ws4py.websocket import WebSocket
@@ -297,7 +297,7 @@ def test_no_text_of_the_applications_is_made_on_the_managers_thread(stage: Stage
 def test_workers_that_can_not_be_started_are_tried_less_and_less_often(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manager = stage.manager(ping_interval=None)
+    manager = stage.manager(ping_interval=None, dispatch="pool")
     attempts: list[float] = []
     refused = threading.Event()
     start = threading.Thread.start

@@ -10,6 +10,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -104,7 +105,7 @@ def test_a_child_sends_while_the_parents_threads_hold_locks(stage: Stage) -> Non
     websocket, peer = stage.connect(manager, Recorder)
     wait_for(websocket.was_opened)
     connection: Any = websocket._connection
-    with connection._lock, manager._lock:
+    with connection.lock, manager._engine.lock:
         in_child(lambda: websocket.send("from the child"))
     assert peer.receive_text() == "from the child"
     peer.sync()
@@ -137,17 +138,62 @@ def test_a_big_message_of_a_child(stage: Stage) -> None:
 
 
 def test_a_childs_send_has_its_deadline(stage: Stage) -> None:
-    manager = stage.manager(send_timeout=0.2)
-    websocket, _ = stage.connect(manager, Recorder, small=True)
+    """If the parent takes nothing: here its only thread is in a handler that blocks."""
+    manager = stage.manager(workers=0, send_timeout=0.2)
+    blocked, peer = stage.connect(manager, Gate)
+    wait_for(blocked.was_opened)
+    peer.send(peer.text("x"))
+    blocked.wait_entered()
+
+    def child() -> None:
+        def send_for_ever() -> None:
+            while True:
+                blocked.send(bytes(1 << 20), binary=True)
+
+        with pytest.raises(SlowConsumer, match=r"0\.2 seconds"):
+            send_for_ever()
+        with pytest.raises(SlowConsumer, match=r"0 seconds"):
+            blocked.send("x", timeout=0)
+
+    in_child(child)
+    blocked.gate.set()
+
+
+def test_a_slow_peer_does_not_stop_the_relay_for_ever(stage: Stage) -> None:
+    manager = stage.manager(send_timeout=0.2, max_outbox_size=1000)
+    slow, _ = stage.connect(manager, Recorder, small=True)
+    other, peer = stage.connect(manager, Recorder)
+    wait_for(slow.was_opened)
+    wait_for(other.was_opened)
+
+    def child() -> None:
+        for _ in range(20):
+            slow.send(bytes(10_000), binary=True, timeout=PATIENCE)
+        other.send("for another one", timeout=PATIENCE)
+
+    in_child(child)
+    assert peer.receive_text() == "for another one"
+    assert slow.end()[0] == 1006
+
+
+def test_a_child_is_told_that_its_parent_has_stopped(stage: Stage) -> None:
+    manager = stage.manager(drain_timeout=0.0)
+    websocket, _ = stage.connect(manager, Recorder)
     wait_for(websocket.was_opened)
 
     def child() -> None:
-        with pytest.raises(SlowConsumer, match=r"0\.2 seconds"):
-            websocket.send(bytes(1 << 20), binary=True)
+        assert os.read(reader, 1) == b"x"
         with pytest.raises(ConnectionClosed):
             websocket.send("x")
 
-    in_child(child)
+    reader, writer = os.pipe()
+    task = start_thread(in_child, child)
+    manager.stop()
+    manager.join(PATIENCE)
+    os.write(writer, b"x")
+    task.result()
+    os.close(reader)
+    os.close(writer)
 
 
 def test_a_child_sends_to_a_peer_that_is_gone(stage: Stage) -> None:
@@ -264,15 +310,80 @@ def goes_on(websocket: Recorder, peer: Peer) -> None:
 @pytest.mark.parametrize("run", [in_child, in_child_of_child])
 @pytest.mark.parametrize("kind", ["ssl_pair", "openssl_pair"])
 @pytest.mark.parametrize("workers", [0, 4])
-def test_a_child_does_not_send_over_tls(
-    stage: Stage, run: Any, kind: str, workers: int, certificates: Certificates
-) -> None:
-    """Two processes would use the same keys for records of the same numbers."""
+def test_a_child_sends_over_tls(stage: Stage, run: Any, kind: str, workers: int, certificates: Certificates) -> None:
+    """Two processes would use the same keys for records of the same numbers: so the parent sends."""
     manager = stage.manager(workers=workers)
     websocket, peer = stage.connect(manager, EchoRecorder, getattr(certificates, kind))
     wait_for(websocket.was_opened)
-    run(lambda: refuses_to_send(websocket))
+
+    def child() -> None:
+        websocket.send("x")
+        websocket.send(iter(["in ", "parts"]))
+        websocket.close_connection()
+
+    run(child)
+    assert peer.receive_text() == "x"
+    assert peer.receive_text() == "in parts"
     goes_on(websocket, peer)
+
+
+@pytest.mark.parametrize("workers", [0, 4])
+def test_a_child_closes(stage: Stage, workers: int) -> None:
+    manager = stage.manager(workers=workers)
+    websocket, peer = stage.connect(manager, EchoRecorder)
+    wait_for(websocket.was_opened)
+
+    def child() -> None:
+        websocket.close(4000, "bye")
+        with pytest.raises(ConnectionClosed):
+            websocket.send("x")
+
+    in_child(child)
+    assert peer.receive_close() == (4000, "bye")
+    peer.send(peer.goodbye(4000))
+    assert websocket.end() == (4000, b"")
+
+
+def test_many_children_send_while_the_parent_does(stage: Stage) -> None:
+    """Every message arrives whole, once, and in the order of its sender."""
+    manager = stage.manager()
+    websocket, peer = stage.connect(manager, Recorder, tcp_pair)
+    wait_for(websocket.was_opened)
+    children, each = 200, 5
+    received: list[str] = []
+    reader = start_thread(lambda: received.extend(iter(peer.receive_text, "end")))
+    ended = threading.Event()
+
+    def send() -> None:
+        number = 0
+        while not ended.is_set():
+            websocket.send(f"parent {number} " + "p" * 1000)
+            number += 1
+
+    def send_some(child: int) -> None:
+        for item in range(each):
+            websocket.send(f"{child} {item} " + "c" * 50_000)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        sender = start_thread(send)
+        for child in range(children):
+            in_child(partial(send_some, child))
+    finally:
+        ended.set()
+        sys.setswitchinterval(before)
+    sender.result()
+    in_child(lambda: websocket.send("end"))
+    reader.result()
+    senders: dict[str, list[int]] = {}
+    for text in received:
+        name, number, rest = text.split(" ")
+        senders.setdefault(name, []).append(int(number))
+        assert set(rest) == ({"p"} if name == "parent" else {"c"})
+    parent = senders.pop("parent")
+    assert parent == list(range(len(parent)))
+    assert senders == {str(child): list(range(each)) for child in range(children)}
 
 
 @pytest.mark.parametrize("when", ["never used", "has sent", "runs"])
@@ -347,10 +458,9 @@ def test_a_child_does_not_send_the_broadcast_that_its_parent_has_kept(stage: Sta
     websocket.send(bytes(1000), binary=True)
     assert manager.broadcast("kept") == 2
     in_child(lambda: websocket.send("from the child"))
-    assert peer.receive_text() == "from the child"
     blocking[0].gate.set()
     assert peer.receive_message() == bytes(1000)
-    assert peer.receive_text() == "kept"
+    assert {peer.receive_text(), peer.receive_text()} == {"from the child", "kept"}
     peer.sync()
 
 

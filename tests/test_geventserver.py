@@ -20,7 +20,7 @@ from gevent import socket  # noqa: E402
 from gevent.event import Event  # noqa: E402
 
 from ws4py.exc import ConnectionClosed, ManagerError, SlowConsumer  # noqa: E402
-from ws4py.manager.limits import Limits  # noqa: E402
+from ws4py.limits import Limits  # noqa: E402
 from ws4py.server.geventmanager import GreenletManager  # noqa: E402
 from ws4py.server.geventserver import GEventWebSocketPool, WebSocketServer  # noqa: E402
 from ws4py.websocket import EchoWebSocket, WebSocket  # noqa: E402
@@ -343,19 +343,19 @@ def test_counters(pool: GEventWebSocketPool) -> None:
     ends = Ends(pool)
     ends.peer.sendall(frame("one") + frame(b"two") + frame(b"", PING))
     ends.read(12)
-    counters, stats = pool.manager.counters, pool.manager.stats()
-    assert counters.opened == 1
+    stats = pool.manager.stats()
+    assert stats.connections.opened == 1
     assert stats.received.messages == {"text": 1, "binary": 1, "ping": 1, "pong": 0, "close": 0}
     assert stats.sent.bytes == 12
-    assert pool.manager.worker_counters().messages == 2
+    assert pool.manager.stats().workers.messages == 2
     assert pool.broadcast("news") == 1
     ends.read(6)
-    assert (counters.broadcasts, counters.deliveries) == (1, 1)
+    assert (pool.manager.stats().broadcasts, pool.manager.stats().deliveries) == (1, 1)
     ends.peer.close()
     assert ends.websocket.ended.wait(PATIENCE)
     pool.join(PATIENCE)
     gevent.sleep(0)
-    assert counters.closed == {1006: 1}
+    assert pool.manager.stats().connections.closed == {1006: 1}
 
 
 def test_stats(pool: GEventWebSocketPool) -> None:
@@ -404,7 +404,7 @@ def test_send_gives_a_slow_consumer_up(pool: GEventWebSocketPool) -> None:
         send_on()
     with pytest.raises(ConnectionClosed):
         ends.websocket.send("more")
-    assert pool.manager.counters.limits["send_timeout"] == 1
+    assert pool.manager.stats().limits["send_timeout"] == 1
     ends.peer.close()
 
 
@@ -516,11 +516,11 @@ def test_nothing_wakes_an_idle_manager(pool: GEventWebSocketPool) -> None:
     ends.peer.sendall(frame("one"))
     ends.read(5)
     gevent.sleep(0)
-    before = pool.manager.worker_counters().turns
+    before = pool.manager.stats().workers.turns
     used = time.process_time()
     gevent.sleep(0.3)
     assert time.process_time() - used < 0.05
-    assert pool.manager.worker_counters().turns == before
+    assert pool.manager.stats().workers.turns == before
     ends.peer.close()
 
 

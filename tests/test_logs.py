@@ -37,7 +37,7 @@ def test_an_error_in_a_handler_says_whose(stage: Stage) -> None:
     (record,) = [record for record in records if record.levelno >= logging.ERROR]
     assert facts(record) == (2, "127.0.0.1", "/app/ws")
     assert record.exc_info
-    assert manager.counters.opened == 2
+    assert manager.stats().connections.opened == 2
 
 
 def test_an_error_in_closed_says_whose_although_all_is_gone(stage: Stage) -> None:

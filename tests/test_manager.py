@@ -39,11 +39,11 @@ from tests.helpers import (
     until,
     wait_for,
 )
+from ws4py.engine import Connection
+from ws4py.engine.batch import BatchIO, Received
 from ws4py.exc import ConnectionClosed, InvalidCloseCode, ManagerError
-from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_CLOSE, OPCODE_CONTINUATION, OPCODE_PING, OPCODE_PONG, OPCODE_TEXT
+from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_CONTINUATION, OPCODE_PING, OPCODE_PONG, OPCODE_TEXT
 from ws4py.manager import WebSocketManager
-from ws4py.manager.batch import BatchIO, Received
-from ws4py.manager.transport import Transport
 from ws4py.messaging import BinaryMessage, Message, TextMessage
 from ws4py.websocket import EchoWebSocket, WebSocket
 
@@ -440,8 +440,8 @@ def test_what_tls_could_not_write_at_once_is_written_when_the_peer_reads(
     while not connection.transport.blocked:
         websocket.send(bytes(10_000), binary=True)
         sent += 1
-        until(lambda: connection.transport.blocked or not connection.outbox_size)
-    until(lambda: not connection.outbox_size)  # it is with OpenSSL
+        until(lambda: connection.transport.blocked or not connection.buffered)
+    until(lambda: not connection.buffered)  # it is with OpenSSL
     assert [len(peer.receive_message()) for _ in range(sent)] == [10_000] * sent
 
 
@@ -457,15 +457,15 @@ def test_the_application_closes_a_tls_socket_that_is_just_being_read(stage: Stag
     class Meddler(BatchIO):
         """Does what an application's thread might do in the midst of a batch."""
 
-        def receive(self, transports: Sequence[Transport]) -> list[Received]:
+        def receive(self, connections: Sequence[Connection], began: float) -> list[Received]:
             if not others:
                 first.sock.close()
                 os.dup2(server.fileno(), number)
                 others.append(stage.connect(manager, EchoRecorder, lambda: (socket.socket(fileno=number), client)))
                 server.close()
-            return super().receive(transports)
+            return super().receive(connections, began)
 
-    manager._io = Meddler()
+    manager._engine._io = Meddler()
     peer.send(peer.text("hello"))
     until(lambda: bool(others))
     other = others[0][1]
@@ -982,7 +982,7 @@ def test_many_connections_that_talk_all_at_once(stage: Stage) -> None:
     for websocket, peer in connections:
         assert peer.receive_close() == (1000, "")
         assert websocket.end() == (1000, b"")
-    until(lambda: not manager._connections)
+    until(lambda: not manager._engine.connections)
 
 
 # --- the collection ---------------------------------------------------------------------------------------------------
@@ -1138,7 +1138,7 @@ def test_a_sender_that_waits_is_told_of_the_removal(stage: Stage) -> None:
             websocket._connection.send_message(OPCODE_BINARY, bytes(10_000))  # type: ignore[union-attr]
 
     task = start_thread(send)
-    until(lambda: manager.counters.limits["outbox"])
+    until(lambda: manager.stats().limits["outbox"])
     manager.remove(websocket)
     with pytest.raises((ConnectionClosed, AttributeError)):
         task.result()
@@ -1270,62 +1270,65 @@ def test_a_handler_may_close_its_socket_inside_closed(stage: Stage, workers: int
         assert websocket.end() == (1000, b"")
         assert websocket.errors == []
         peer.close()
-    until(lambda: not manager._connections)
+    until(lambda: not manager._engine.connections)
 
 
-def test_a_number_that_is_used_again_is_not_taken_from_its_new_owner(stage: Stage) -> None:
-    """The application closes its socket inside closed(), and another connection gets its number, while the manager
-    has not given it back yet.
-    """
+@pytest.mark.parametrize("callback", ["opened", "message", "closed"])
+@WORKERS
+def test_no_stranger_gets_the_number_of_a_socket_that_the_application_has_closed(
+    stage: Stage, workers: int, callback: str, tmp_path: Path
+) -> None:
+    """While files and connections are opened elsewhere: no byte comes there, and nobody else is troubled."""
+    manager = stage.manager(workers=workers, ping_interval=None)
+    files: list[Any] = []
+
+    def close(websocket: WebSocket, *_: object) -> None:
+        number = websocket.sock.fileno()
+        websocket.sock.close()
+        file = open(tmp_path / f"{len(files)} {id(websocket)}", "w+b", buffering=0)  # noqa: SIM115
+        files.append(file)
+        assert file.fileno() != number
+        with contextlib.suppress(ConnectionClosed):
+            websocket.send("for the peer")
+            websocket.close()
+
+    stage.closers.append(lambda: [file.close() for file in files])
+    _, bystander = stage.connect(manager, EchoRecorder)
+    for _ in range(20):
+        websocket, peer = stage.connect(manager, Script.of(**{callback: close}), tcp_pair)
+        with contextlib.suppress(OSError):
+            peer.send(peer.text("x"))
+            if callback == "closed":
+                peer.say_goodbye()
+        websocket.end()
+    until(lambda: manager.stats().connections.closing == 0)
+    assert len(files) == 20
+    assert [os.fstat(file.fileno()).st_size for file in files] == [0] * 20
+    assert len(manager) == 1
+    bystander.send(bystander.text("x"))
+    assert bystander.receive_text() == "x"
+
+
+def test_an_application_that_closes_its_open_socket(stage: Stage) -> None:
+    """The connection ends, and the descriptor is given back when closed() has returned."""
     manager = stage.manager(ping_interval=None)
     closed, gate = threading.Event(), threading.Event()
     stage.closers.append(gate.set)
 
     def on_closed(websocket: WebSocket, code: int, reason: object) -> None:
-        websocket.sock.close()
         closed.set()
         wait_for(gate)
 
-    # An end that waits for its peer, so that the manager still watches the socket.
     websocket, peer = stage.connect(manager, Script.of(closed=on_closed))
-    fd = websocket.sock.fileno()
-    peer.send(peer.text("x"), b"\xff\xff")
-    wait_for(closed)
-    ours, theirs = socket.socketpair()
-    taken = os.dup2(ours.fileno(), fd) if ours.fileno() != fd else fd
-    if ours.fileno() != fd:
-        ours.close()
-        ours = socket.socket(fileno=taken)
-    successor, peer_of_successor = stage.connect(manager, EchoRecorder, lambda: (ours, theirs))
-    peer_of_successor.sync()
-    gate.set()
-    websocket.end()
-    peer.close()
-    peer_of_successor.send(peer_of_successor.text("mine"))
-    assert peer_of_successor.receive_text() == "mine"
-    assert set(manager) == {successor}
-    until(lambda: len(manager._connections) == 1)
-
-
-def test_an_application_that_closes_its_open_socket(stage: Stage) -> None:
-    """The connection ends when its number comes to another one at the latest, and nobody else is troubled."""
-    manager = stage.manager(ping_interval=None)
-    websocket, peer = stage.connect(manager, Recorder)
     peer.sync()
-    wait_for(websocket.was_opened)
     fd = websocket.sock.fileno()
     websocket.sock.close()
-    ours, theirs = socket.socketpair()
-    if ours.fileno() != fd:
-        taken = os.dup2(ours.fileno(), fd)
-        ours.close()
-        ours = socket.socket(fileno=taken)
-    successor, peer_of_successor = stage.connect(manager, EchoRecorder, lambda: (ours, theirs))
+    wait_for(closed)
+    assert fd in {number for number, _ in open_fds()}
+    gate.set()
     assert websocket.end() == (1006, "Going away")
-    peer_of_successor.send(peer_of_successor.text("mine"))
-    assert peer_of_successor.receive_text() == "mine"
-    assert len(manager) == 1
-    assert set(manager) == {successor}
+    until(lambda: fd not in {number for number, _ in open_fds()})
+    assert len(manager) == 0
 
 
 @pytest.mark.parametrize("act", ["send", "close", "starve"])
@@ -1443,7 +1446,7 @@ def test_a_terminate_that_calls_nothing_of_ours_leaks_nothing(stage: Stage) -> N
     _, peer = stage.connect(manager, Own)
     assert peer.say_goodbye() == (1000, "")
     wait_for(done)
-    until(lambda: not manager._connections)
+    until(lambda: not manager._engine.connections)
 
 
 def test_running_init_again_in_closed(stage: Stage) -> None:
@@ -1467,7 +1470,7 @@ def test_running_init_again_in_closed(stage: Stage) -> None:
     new_peer = Peer(theirs)
     assert new_peer.receive_text() == "anew"
     new_peer.close()
-    until(lambda: not manager._connections)
+    until(lambda: not manager._engine.connections)
 
 
 def test_addresses(stage: Stage) -> None:
@@ -1511,12 +1514,12 @@ def test_two_thousand_connections_leave_nothing(stage: Stage) -> None:
 
     for _ in range(10):
         cycle(next(ends))
-    until(lambda: not manager._connections)
+    until(lambda: not manager._engine.connections)
     gc.collect()
     fds = len(open_fds())
     objects = Counter(type(item) for item in gc.get_objects())
     references = [cycle(next(ends)) for _ in range(2000)]
-    until(lambda: not manager._connections)
+    until(lambda: not manager._engine.connections)
     gc.collect()
     assert [reference for reference in references if reference() is not None] == []
     del references
@@ -1524,8 +1527,8 @@ def test_two_thousand_connections_leave_nothing(stage: Stage) -> None:
     assert len(open_fds()) == fds
     grown = Counter(type(item) for item in gc.get_objects()) - objects
     assert {kind: count for kind, count in grown.items() if count > 100} == {}
-    assert not manager._addresses
-    assert manager._wheel.next_time() is None
+    assert not manager._registry._addresses
+    assert manager._engine.lifecycle.wheel.next_time() is None
     assert len(manager) == 0
 
 
@@ -1551,6 +1554,18 @@ sys.stdin.readline()
 """
 
 
+def is_quiet(tasks: Path) -> bool:
+    """Tell whether no thread of a process wakes up for a while."""
+
+    def wake_ups() -> list[str]:
+        lines = [line for task in tasks.iterdir() for line in (task / "status").read_text().splitlines()]
+        return [line for line in lines if "ctxt_switches" in line]
+
+    before = wake_ups()
+    threading.Event().wait(0.1)
+    return wake_ups() == before
+
+
 @pytest.mark.skipif(shutil.which("strace") is None, reason="this needs strace")
 def test_an_idle_manager_makes_no_system_call(tmp_path: Any) -> None:
     """Nor do its workers, in 5 seconds of real time, with 20 connections and Pings off."""
@@ -1564,6 +1579,7 @@ def test_an_idle_manager_makes_no_system_call(tmp_path: Any) -> None:
         log = tmp_path / "strace"
         tasks = Path(f"/proc/{process.pid}/task")
         until(lambda: {(task / "stat").read_text().rsplit(")", 1)[1].split()[0] for task in tasks.iterdir()} == {"S"})
+        until(lambda: is_quiet(tasks))
         strace = subprocess.Popen(
             ["strace", "-f", "-p", str(process.pid), "-o", str(log)], stderr=subprocess.PIPE, text=True
         )
@@ -1607,20 +1623,18 @@ def test_what_is_counted(stage: Stage) -> None:
     goodbye = peer.goodbye()
     peer.say_goodbye()
     websocket.end()
-    until(lambda: manager.counters.closed)
-    counters = manager.counters
-    assert counters.opened == 1
-    assert counters.closed == {1000: 1}
-    assert counters.controls_received == {OPCODE_PING: 1, OPCODE_PONG: 1, OPCODE_CLOSE: 1}
-    traffic = counters.gone
-    assert (traffic.texts_received, traffic.binaries_received) == (1, 1)
-    assert (traffic.text_bytes_received, traffic.binary_bytes_received) == (3, 3)
-    assert traffic.bytes_received == len(frames) + len(goodbye)
-    assert traffic.bytes_sent == 6 + 5 + 5 + 3 + 4
-    assert (traffic.texts_sent, traffic.binaries_sent) == (2, 1)
-    assert (counters.broadcasts, counters.deliveries) == (1, 1)
-    until(lambda: manager.worker_counters().messages == 2)
-    assert manager.worker_counters().errors == 0
+    until(lambda: manager.stats().connections.closed)
+    stats = manager.stats()
+    assert stats.connections.opened == 1
+    assert stats.connections.closed == {1000: 1}
+    assert stats.received.messages == {"text": 1, "binary": 1, "ping": 1, "pong": 1, "close": 1}
+    assert stats.received.payload_bytes == {"text": 3, "binary": 3}
+    assert stats.received.bytes == len(frames) + len(goodbye)
+    assert stats.sent.bytes == 6 + 5 + 5 + 3 + 4
+    assert stats.sent.messages == {"text": 2, "binary": 1, "ping": 0, "pong": 1, "close": 1}
+    assert (stats.broadcasts, stats.deliveries) == (1, 1)
+    until(lambda: manager.stats().workers.messages == 2)
+    assert manager.stats().workers.errors == 0
 
 
 def test_the_manager_says_what_it_is_doing(stage: Stage) -> None:
@@ -1630,7 +1644,6 @@ def test_the_manager_says_what_it_is_doing(stage: Stage) -> None:
     manager.start()
     assert manager.running
     assert manager.is_alive()
-    assert not manager.in_own_thread()
     with pytest.raises(ManagerError, match="running already"):
         manager.start()
     manager.stop()

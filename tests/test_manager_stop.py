@@ -77,7 +77,7 @@ def test_peers_that_do_not_answer_are_dropped(stage: Stage, workers: int) -> Non
         peer.expect_end()
         assert [websocket.sock, websocket.stream, websocket.environ].count(None) == 3
     assert len(manager) == 0
-    assert manager.counters.limits["drain_timeout"] == 10
+    assert manager.stats().limits["drain_timeout"] == 10
 
 
 def test_the_drain_goes_by_the_managers_clock(stage: Stage) -> None:
@@ -135,7 +135,7 @@ def test_peers_that_do_not_read_delay_nothing(stage: Stage) -> None:
             websocket.send(bytes(10_000), binary=True)
 
     task = start_thread(stuff)
-    until(lambda: manager.counters.limits["outbox"])
+    until(lambda: manager.stats().limits["outbox"])
     assert end(manager) < PROMPTLY
     with pytest.raises(ConnectionClosed):
         task.result()
@@ -205,7 +205,7 @@ def test_a_handler_that_is_woken_by_the_stop(stage: Stage) -> None:
 
     websocket, peer = stage.connect(manager, Script.of(message=on_message), small=True)
     peer.send(peer.text("go"))
-    until(lambda: manager.counters.limits["outbox"])
+    until(lambda: manager.stats().limits["outbox"])
     assert end(manager) < PROMPTLY
     websocket.end()
     assert len(errors) == 1
@@ -319,7 +319,7 @@ def test_it_starts_again(stage: Stage, workers: int) -> None:
         end(manager)
         assert websocket.end()[0] == 1006
         manager.start()
-    assert manager.counters.opened == 5
+    assert manager.stats().connections.opened == 5
 
 
 def test_it_starts_again_with_a_poller_of_ones_own(stage: Stage) -> None:

@@ -90,6 +90,10 @@ def test_the_whole_exposition_is_looked_at(exposed: dict[str, list[dict[str, str
         "ws4py_handled_messages_total",
         "ws4py_inbox_messages",
         "ws4py_inbox_messages_largest",
+        "ws4py_reliefs_total",
+        "ws4py_slow_callbacks_total",
+        "ws4py_turns_handed_over_total",
+        "ws4py_turns_in_place_total",
         "ws4py_turns_total",
         "ws4py_uptime_seconds",
     }

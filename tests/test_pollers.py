@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.helpers import PATIENCE, EchoRecorder, Stage, quiet, start_thread, unix_pair, wait_for
+from ws4py.engine.pollers import READ, WRITE, default_poller
 from ws4py.manager import EPollPoller, KQueuePoller, Poller, SelectPoller
-from ws4py.manager.pollers import READ, WRITE, default_poller
 
 needs_epoll = pytest.mark.skipif(not hasattr(select, "epoll"), reason="this system has no epoll")
 needs_kqueue = pytest.mark.skipif(not hasattr(select, "kqueue"), reason="this system has no kqueue")

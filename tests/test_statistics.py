@@ -24,11 +24,11 @@ from tests.helpers import (
     until,
     wait_for,
 )
+from ws4py.engine.histogram import KEPT_VALUES, TIME_BOUNDS, Histogram
 from ws4py.extensions.permessage_deflate import PerMessageDeflate
 from ws4py.framing import FIN, OPCODE_CONTINUATION, OPCODE_TEXT, build_frame, payload_size
 from ws4py.manager import WebSocketManager
 from ws4py.manager.snapshot import LIMITS, SORT_KEYS, HistogramSnapshot, Snapshot
-from ws4py.manager.statistics import KEPT_VALUES, TIME_BOUNDS, Histogram
 from ws4py.websocket import WebSocket
 
 NOTHING = {"text": 0, "binary": 0, "ping": 0, "pong": 0, "close": 0}
@@ -36,7 +36,7 @@ NOTHING = {"text": 0, "binary": 0, "ping": 0, "pong": 0, "close": 0}
 
 def settled(manager: WebSocketManager) -> Snapshot:
     """Return the figures when every connection is gone and every turn has ended."""
-    until(lambda: not manager.recorded_connections()[0])
+    until(lambda: not (now := manager.stats().connections).open and not now.closing)
     until(lambda: manager.stats().workers.busy == 0)
     return manager.stats()
 
@@ -247,7 +247,7 @@ def test_refusals_and_limits(stage: Stage) -> None:
     manager.count_refusal(403)
     for status in (470, 471, 498):
         manager.count_refusal(status)
-    manager.count_limit("max_connections")
+    manager._engine.count_limit("max_connections")
     stats = manager.stats()
     assert stats.connections.refused == {403: 2, 503: 1, "4xx": 3}
     assert {name: count for name, count in stats.limits.items() if count} == {"max_connections": 1}
@@ -412,7 +412,7 @@ def test_many_connections_are_looked_at_in_slices(stage: Stage, monkeypatch: pyt
     monkeypatch.setattr("ws4py.manager.snapshot.SLICE", 2)
     manager = stage.manager()
     breaths: list[int] = []
-    monkeypatch.setattr(manager, "breathe", lambda: breaths.append(threading.get_ident()))
+    monkeypatch.setattr(manager._backend, "breathe", lambda: breaths.append(threading.get_ident()))
     for _ in range(5):
         stage.connect(manager, Recorder)
     assert manager.stats().connections.open == 5
@@ -430,7 +430,7 @@ def test_it_is_immutable(stage: Stage) -> None:
         stats.broadcasts = 1  # type: ignore[misc]
     with pytest.raises(TypeError):
         stats.limits["inbox"] = 1  # type: ignore[index]
-    manager.count_limit("inbox")
+    manager._engine.count_limit("inbox")
     manager.count_refusal(400)
     assert stats.limits["inbox"] == 0
     assert stats.connections.refused == {}

@@ -6,7 +6,7 @@ import gc
 import random
 import weakref
 
-from ws4py.manager.timers import UNSET, TimerWheel
+from ws4py.engine.timers import UNSET, TimerWheel
 
 
 class Item:

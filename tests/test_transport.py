@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.helpers import PATIENCE, Certificates, EchoRecorder, Recorder, Stage, start_thread, tcp_pair, unix_pair
-from ws4py.manager.batch import RECEIVE_SIZE
-from ws4py.manager.transport import PlainTransport, TLSTransport, Transport, is_secure, make_transport
+from ws4py.engine.batch import RECEIVE_SIZE
+from ws4py.engine.transport import PlainTransport, TLSTransport, Transport, is_secure, make_transport
 
 PairMaker = Callable[[], tuple[Any, Any]]
 
@@ -258,7 +258,7 @@ def test_sending_to_a_peer_that_is_gone_is_an_oserror(ends: Ends) -> None:
 
 def test_finish_ends_our_direction_only(ends: Ends) -> None:
     ends.transport.send(b"last words")
-    ends.transport.finish()
+    ends.transport.send_eof()
     assert ends.peer_receives(10) == b"last words"
     assert ends.peer.recv(1) == b""
     if not ends.transport.secure:
@@ -269,7 +269,7 @@ def test_finish_ends_our_direction_only(ends: Ends) -> None:
 def test_finish_sends_close_notify(tls: Ends) -> None:
     """A peer that insists on it, as the ssl module does if it may, sees no truncation."""
     tls.peer.suppress_ragged_eofs = False
-    tls.transport.finish()
+    tls.transport.send_eof()
     assert tls.peer.recv(1) == b""
 
 
@@ -290,10 +290,10 @@ def test_shutdown_keeps_the_descriptor(ends: Ends) -> None:
 
 def test_the_end_may_come_twice_in_any_order(ends: Ends) -> None:
     transport = ends.transport
-    for step in (transport.finish, transport.finish, transport.shutdown, transport.shutdown, transport.finish):
+    for step in (transport.send_eof, transport.send_eof, transport.shutdown, transport.shutdown, transport.send_eof):
         step()
     transport.close()
-    for step in (transport.close, transport.shutdown, transport.finish):
+    for step in (transport.close, transport.shutdown, transport.send_eof):
         step()
     assert not transport.pending()
     with pytest.raises(OSError, match=r".+"):

@@ -132,10 +132,10 @@ def test_asks_the_manager(environ: dict[str, Any]) -> None:
     application = WebSocketWSGIApplication(answer=True)
     answer = Answer(application, environ)
     assert (answer.status, answer.get("Retry-After")) == (503, "10")
-    assert manager.counters.refused == {503: 1}
+    assert manager.stats().connections.refused == {503: 1}
     del environ["HTTP_UPGRADE"]
     assert Answer(application, environ).status == 426
-    assert manager.counters.refused == {503: 1, 426: 1}
+    assert manager.stats().connections.refused == {503: 1, 426: 1}
 
 
 def test_options_are_checked() -> None:

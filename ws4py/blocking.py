@@ -239,8 +239,8 @@ class BlockingConnection:
         if self._ping_payload is not None and self._ping_sent_at > self._heard_at:
             if self.ping_timeout is None or now < self._ping_sent_at + self.ping_timeout:
                 return None
-            self._stream.error = CloseControlMessage(CloseCode.INTERNAL_ERROR, "Keepalive ping timeout")
-            self._send_close(self._stream.error, 0.0)
+            close = self._stream.error = CloseControlMessage(CloseCode.INTERNAL_ERROR, "Keepalive ping timeout")
+            self._send_close(close, 0.0)
             self.drop()
             return b""
         if self.ping_interval is not None and now >= self._heard_at + self.ping_interval and not self.ended:
@@ -264,8 +264,9 @@ class BlockingConnection:
         return message is not None and now >= message.due and message.is_late(now, self._stream.unfinished_size)
 
     def _give_up_message(self) -> bytes:
-        self._stream.error = CloseControlMessage(CloseCode.POLICY_VIOLATION, "A message was not finished in time")
-        self._send_close(self._stream.error, 0.0)
+        close = CloseControlMessage(CloseCode.POLICY_VIOLATION, "A message was not finished in time")
+        self._stream.error = close
+        self._send_close(close, 0.0)
         self.drop()
         return b""
 

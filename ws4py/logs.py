@@ -71,12 +71,12 @@ def _describe(websocket: Any) -> tuple[int | None, str | None, str | None]:
     """Return a websocket's connection, address and path. It may have ended, or be half made."""
     if websocket is None:
         return None, None, None
-    connection = getattr(websocket, "_connection", None)
-    number: int | None = getattr(connection, "id", None)
-    address: Any = getattr(connection, "remote", None) or getattr(websocket, "_peer_address", None)
+    member = getattr(getattr(websocket, "_connection", None), "owner", None)
+    number: int | None = getattr(member, "id", None)
+    address: Any = getattr(member, "address", None) or getattr(websocket, "_peer_address", None)
     if isinstance(address, tuple):
         address = address[0]
-    path = getattr(connection, "path", None)
+    path = getattr(member, "path", None)
     environ = getattr(websocket, "environ", None)
     if not path and isinstance(environ, dict):
         path = path_of(environ)

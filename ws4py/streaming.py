@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from ws4py.closing import Closing
 from ws4py.exc import (
     InvalidBytesError,
     MessageTooBigException,
@@ -132,12 +133,11 @@ class Stream:
         "_validator",
         "_whole",
         "always_mask",
-        "closing",
+        "closing_handshake",
         "codec",
         "decoded_from",
         "decoded_to",
         "ended",
-        "error",
         "failure",
         "messages_begun",
         "more",
@@ -151,10 +151,8 @@ class Stream:
         max_fragments: int | None = DEFAULT_MAX_FRAGMENTS,
     ) -> None:
         self.always_mask = always_mask
-        self.closing: CloseControlMessage | None = None
-        """The Close that the peer sent; its code is 1005 if it had none."""
-        self.error: CloseControlMessage | None = None
-        """The Close to send because of what the peer did."""
+        self.closing_handshake = Closing()
+        """What is sent and received of it, and by whom."""
         self.failure: type[WebSocketException] | None = None
         """What kind of exception that is in :data:`_CLOSE_CODES`."""
         self.ended = False
@@ -179,6 +177,21 @@ class Stream:
         self._pieces: Iterator[bytes] | None = None  # what the codec is still to make of it
         self._validator: Utf8Validator | None = None
         self._whole = True  # whether what it has seen ends where a character ends
+
+    @property
+    def closing(self) -> CloseControlMessage | None:
+        """The Close that the peer sent; its code is 1005 if it had none."""
+        return self.closing_handshake.received
+
+    @property
+    def error(self) -> CloseControlMessage | None:
+        """The Close to send because of what the peer did. To set it ends reading."""
+        return self.closing_handshake.due
+
+    @error.setter
+    def error(self, close: CloseControlMessage) -> None:
+        self.closing_handshake.fail(close)
+        self.ended = True
 
     @property
     def expect_masking(self) -> bool:
@@ -319,7 +332,6 @@ class Stream:
     def _fail(self, failure: WebSocketException) -> None:
         self.failure = type(failure)
         self.error = CloseControlMessage(_CLOSE_CODES[self.failure], str(failure))
-        self.ended = True
 
     def stop_reading(self) -> None:
         """Read nothing more, and keep nothing of what has come and is no message yet."""
@@ -332,9 +344,10 @@ class Stream:
             return PingControlMessage(payload)
         if opcode == OPCODE_PONG:
             return PongControlMessage(payload)
-        self.closing = _parse_close(payload)
+        close = _parse_close(payload)
+        self.closing_handshake.receive(close)
         self.ended = True
-        return self.closing
+        return close
 
     def _receive_fragment(self, first: int, payload: bytes, found: list[Message], size: int) -> int:
         """Collect a fragment; a text is checked as it comes, so that a bad one fails at once (section 8.1).

@@ -60,8 +60,9 @@ _TEXT = (str, *_BYTES)
 class ConnectionRecord(Protocol):
     """What a websocket asks of whoever writes for it: a manager's connection, or a blocking socket."""
 
-    finishing: bool
-    """Whether reading has ended, so that closed() is due."""
+    @property
+    def finishing(self) -> bool:
+        """Whether reading has ended, so that closed() is due."""
 
     @property
     def buffered(self) -> int:
@@ -104,21 +105,21 @@ class WebSocket:
     __slots__ = (
         "__dict__",
         "__weakref__",
+        "_client_terminated",
         "_connection",
         "_forks",
         "_last_turn",
         "_limits",
         "_local_address",
         "_peer_address",
+        "_server_terminated",
         "buf",
-        "client_terminated",
         "close_code",
         "close_reason",
         "environ",
         "extensions",
         "heartbeat_freq",
         "protocols",
-        "server_terminated",
         "sock",
         "stream",
     )
@@ -143,10 +144,7 @@ class WebSocket:
         self.environ = environ
         """The environ of the request, without the server's own objects; None after :meth:`closed` has returned."""
         self.heartbeat_freq = heartbeat_freq
-        self.client_terminated = False
-        """Whether the peer has sent its Close, or is gone."""
-        self.server_terminated = False
-        """Whether this side has sent its Close, or the connection is gone."""
+        self._client_terminated = self._server_terminated = False  # what was assigned
         self.close_code: int | None = None
         """The code given to :meth:`closed`; None before."""
         self.close_reason: str | None = None
@@ -360,13 +358,13 @@ class WebSocket:
         """The number that the manager has given to the connection, which statistics and log records show; None if no
         manager runs it.
         """
-        number: int | None = getattr(self._connection, "id", None)
+        number: int | None = getattr(getattr(self._connection, "owner", None), "id", None)
         return number
 
     @computed
     def latency(self) -> float | None:
         """How long the answer to the manager's last Ping has taken, in seconds; None before the first one."""
-        seconds: float | None = getattr(self._connection, "round_trip", None)
+        seconds: float | None = getattr(getattr(self._connection, "keepalive", None), "latency", None)
         return seconds
 
     def _explain(self, error: ConnectionClosed) -> None:
@@ -377,6 +375,26 @@ class WebSocket:
             error.code, error.reason = close.code, str(close)
         elif error.code is None:
             error.code, error.reason = self.close_code, self.close_reason
+
+    @property
+    def client_terminated(self) -> bool:
+        """Whether the peer has sent its Close, or is gone."""
+        stream = self.stream
+        return self._client_terminated or (stream is not None and stream.closing_handshake.received is not None)
+
+    @client_terminated.setter
+    def client_terminated(self, flag: bool) -> None:
+        self._client_terminated = flag
+
+    @property
+    def server_terminated(self) -> bool:
+        """Whether this side has sent its Close, or the connection is gone."""
+        stream = self.stream
+        return self._server_terminated or (stream is not None and stream.closing_handshake.sent is not None)
+
+    @server_terminated.setter
+    def server_terminated(self, flag: bool) -> None:
+        self._server_terminated = flag
 
     @property
     def terminated(self) -> bool:

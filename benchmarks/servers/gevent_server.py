@@ -67,7 +67,7 @@ options = {"log": None, "backlog": 4096}
 if CERTIFICATE:
     options |= {"certfile": CERTIFICATE, "keyfile": KEY}
 if not OLD and PING is not None:
-    from ws4py.manager.limits import Limits
+    from ws4py.limits import Limits
 
     options["limits"] = Limits(ping_interval=PING or None)
 server = WSGIServer(("127.0.0.1", PORT), application, **options)

@@ -27,7 +27,17 @@ Figures = dict[str, Any]
 
 BARS: Final = " ▁▂▃▄▅▆▇█"
 PLACED: Final = frozenset(
-    {"connections_opened", "turns", "handled_messages", "handler_errors", "broadcasts", "broadcast_deliveries"}
+    {
+        "connections_opened",
+        "turns",
+        "turns_in_place",
+        "turns_handed_over",
+        "reliefs",
+        "handled_messages",
+        "handler_errors",
+        "broadcasts",
+        "broadcast_deliveries",
+    }
 )
 """Counters that have a place of their own in the text, or are for machines."""
 

@@ -1,8 +1,8 @@
-"""The manager of websockets: one thread for all sockets, a pool of workers for the callbacks."""
+"""The manager of websockets: who is open, and who runs their callbacks."""
 
-from ws4py.manager.limits import Limits
-from ws4py.manager.pollers import EPollPoller, KQueuePoller, Poller, SelectPoller
-from ws4py.manager.selector import WebSocketManager
+from ws4py.engine.pollers import EPollPoller, KQueuePoller, Poller, SelectPoller
+from ws4py.limits import Limits
+from ws4py.manager.manager import WebSocketManager
 
 __all__ = ["EPollPoller", "KQueuePoller", "Limits", "Poller", "SelectPoller", "WebSocketManager"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable
 
+from ws4py.engine import Connection
 from ws4py.extensions import Codec
 from ws4py.framing import FIN, build_frame
-from ws4py.manager.connection import Connection
-from ws4py.manager.limits import OverflowPolicy
+from ws4py.limits import OverflowPolicy
 from ws4py.streaming import Stream
 
 __all__ = ["SharedMessage"]
@@ -35,14 +35,14 @@ class SharedMessage:
         stream = connection.stream
         codec = stream.codec
         if codec is None or not codec.wants(self._payload):
-            return connection.offer(self._frame_as_it_is(stream), overflow)
+            return connection.offer(self._frame_as_it_is(stream), self._opcode, len(self._payload), overflow)
         key = codec.shareable
         if key is None:
             return connection.offer_in_order(self._opcode, self._payload, self._frame_as_it_is(stream), overflow)
         first, payload, frame = self._encoded.get(key) or self._encode(codec, key)
         if stream.always_mask:
             frame = build_frame(first, payload, os.urandom(4))
-        return connection.offer(frame, overflow, len(self._payload))
+        return connection.offer(frame, self._opcode, len(self._payload), overflow)
 
     def _frame_as_it_is(self, stream: Stream) -> bytes:
         return stream.encode(FIN | self._opcode, self._payload) if stream.always_mask else self._plain

@@ -175,6 +175,10 @@ METRICS: Final[tuple[Metric, ...]] = (
         "run_queue_connections", "Connections that wait for a worker.", "workers.waiting", title="Connections Waiting"
     ),
     _counter("turns", "Connections that workers have taken up.", "workers.turns"),
+    _counter("turns_in_place", "Turns by the thread that had read what they are for.", "workers.in_place"),
+    _counter("turns_handed_over", "Turns by another thread than that.", "workers.handed_over"),
+    _counter("reliefs", "Workers sent to poll since callbacks took long.", "workers.relieved"),
+    _counter("slow_callbacks", "Callbacks that took longer than slow_callback.", "workers.slow_callbacks"),
     _counter("handled_messages", "Messages that were handed to handlers.", "workers.messages"),
     _counter("handler_errors", "Exceptions that handlers raised.", "workers.errors"),
     _times("queue_wait_seconds", "From something to do to a worker that does it.", "workers.queue_wait", "Queue Wait"),

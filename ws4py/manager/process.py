@@ -7,10 +7,7 @@ import logging
 import os
 import time
 import weakref
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from ws4py.manager.selector import WebSocketManager
+from typing import Any, Final
 
 __all__ = ["managers"]
 
@@ -19,7 +16,7 @@ logger = logging.getLogger("ws4py")
 GRACE: Final = 5.0
 """How long, in seconds, the managers have at the end of the process beyond their ``drain_timeout``."""
 
-managers: weakref.WeakSet[WebSocketManager] = weakref.WeakSet()
+managers: weakref.WeakSet[Any] = weakref.WeakSet()
 """The managers of this process."""
 
 

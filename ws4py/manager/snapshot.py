@@ -14,16 +14,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from operator import attrgetter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
+from ws4py.engine import Engine
+from ws4py.engine.counters import WorkerCounters
+from ws4py.engine.histogram import TIME_BOUNDS, Histogram
+from ws4py.engine.traffic import Traffic
 from ws4py.framing import OPCODE_CLOSE, OPCODE_PING, OPCODE_PONG
 from ws4py.labels import printable
-from ws4py.manager.limits import ACTIONS
-from ws4py.manager.statistics import TIME_BOUNDS, Histogram
-
-if TYPE_CHECKING:
-    from ws4py.manager.connection import Connection
-    from ws4py.manager.selector import WebSocketManager
+from ws4py.limits import ACTIONS
+from ws4py.manager.member import Member
+from ws4py.manager.registry import Registry
+from ws4py.manager.scheduler import Scheduler
 
 __all__ = [
     "LIMITS",
@@ -36,6 +38,7 @@ __all__ = [
     "OutboxTotals",
     "Snapshot",
     "SortKey",
+    "Source",
     "TrafficSnapshot",
     "WorkerSnapshot",
 ]
@@ -198,6 +201,10 @@ class WorkerSnapshot:
     :ivar busy: of those.
     :ivar waiting: connections that wait for a worker now.
     :ivar turns: connections that workers have taken up.
+    :ivar in_place: of the turns, those that the thread took which had read what they are for.
+    :ivar handed_over: the others.
+    :ivar relieved: how often another worker was sent to poll since callbacks took long.
+    :ivar slow_callbacks: callbacks that took longer than ``slow_callback``.
     :ivar messages: handed to handlers.
     :ivar errors: exceptions that handlers raised.
     :ivar queue_wait: from when a connection had something to do to when a worker took it up.
@@ -210,6 +217,10 @@ class WorkerSnapshot:
     busy: int
     waiting: int
     turns: int
+    in_place: int
+    handed_over: int
+    relieved: int
+    slow_callbacks: int
     messages: int
     errors: int
     queue_wait: HistogramSnapshot
@@ -310,12 +321,40 @@ def _plain(value: Any) -> Any:
 # --- taking one -------------------------------------------------------------------------------------------------------
 
 
-def _slices(manager: WebSocketManager, connections: list[Connection]) -> Iterator[list[Connection]]:
-    """Yield the connections in slices, and let others run in between."""
-    for start in range(0, len(connections), SLICE):
+@dataclass(frozen=True)
+class Source:
+    """From what a snapshot is taken: one manager's parts, and what it counts itself.
+
+    :ivar breathe: lets others run, in the midst of something that takes long.
+    """
+
+    registry: Registry
+    engine: Engine
+    scheduler: Scheduler | None
+    breathe: Callable[[], None]
+    uptime: float
+    state: str
+    broadcasts: int
+    deliveries: int
+    failures: int
+    slow_callbacks: int
+    retired: WorkerCounters
+
+    def worker_counters(self) -> WorkerCounters:
+        """Return what the workers of all runs of the manager have counted."""
+        counters = WorkerCounters()
+        counters.merge(self.retired)
+        if self.scheduler is not None:
+            counters.merge(self.scheduler.counters())
+        return counters
+
+
+def _slices(source: Source, members: list[Member]) -> Iterator[list[Member]]:
+    """Yield the members in slices, and let others run in between."""
+    for start in range(0, len(members), SLICE):
         if start:
-            manager.breathe()
-        yield connections[start : start + SLICE]
+            source.breathe()
+        yield members[start : start + SLICE]
 
 
 def _histogram(histogram: Histogram) -> HistogramSnapshot:
@@ -326,39 +365,40 @@ def _frozen(counts: Mapping[Any, int]) -> Mapping[Any, int]:
     return MappingProxyType(dict(sorted(counts.items(), key=lambda item: str(item[0]))))
 
 
-def take_snapshot(manager: WebSocketManager) -> Snapshot:
+def take_snapshot(source: Source) -> Snapshot:
     """See :meth:`ws4py.manager.WebSocketManager.stats`."""
     now = time.time()
-    connections, counters = manager.recorded_connections()
-    traffic = counters.gone
+    registry, scheduler = source.registry, source.scheduler
+    members, traffic, closed, refused = registry.recorded()
+    counters = source.engine.counters
     inbox_messages = inbox_bytes = largest_messages = largest_inbox = outbox_bytes = largest_outbox = 0
-    for part in _slices(manager, connections):
-        for connection in part:
-            traffic.add(connection)
-            inbox, inbox_size, size = connection._inbox, connection.inbox_size, connection._outbox_size
-            if inbox is not None:
-                inbox_messages += len(inbox)
-                largest_messages = max(largest_messages, len(inbox))
+    for part in _slices(source, members):
+        for member in part:
+            connection = member.connection
+            if connection.traffic is not None:
+                traffic.add(connection.counted())
+            waiting, inbox_size, outbox_size = connection.inbox_length, connection.waiting_size, connection.buffered
+            if waiting:
+                inbox_messages += waiting
+                largest_messages = max(largest_messages, waiting)
             if inbox_size:
                 inbox_bytes += inbox_size
                 largest_inbox = max(largest_inbox, inbox_size)
-            if size:
-                outbox_bytes += size
-                largest_outbox = max(largest_outbox, size)
-    limit, size, idle, waiting = manager.worker_state(connections)
-    workers = manager.worker_counters()
-    open_now = min(len(manager), len(connections))
+            if outbox_size:
+                outbox_bytes += outbox_size
+                largest_outbox = max(largest_outbox, outbox_size)
+    open_now = min(len(registry), len(members))
     return Snapshot(
         time=now,
-        uptime=manager.uptime,
-        state=manager.state,
+        uptime=source.uptime,
+        state=source.state,
         connections=ConnectionTotals(
             open=open_now,
-            closing=len(connections) - open_now,
+            closing=len(members) - open_now,
             opened=counters.opened,
             removed=counters.removed,
-            closed=_frozen(counters.closed),
-            refused=_frozen(counters.refused),
+            closed=_frozen(closed),
+            refused=_frozen(refused),
         ),
         received=TrafficSnapshot(
             MappingProxyType(
@@ -391,110 +431,125 @@ def take_snapshot(manager: WebSocketManager) -> Snapshot:
         ),
         inbox=InboxTotals(inbox_messages, inbox_bytes, largest_messages, largest_inbox),
         outbox=OutboxTotals(outbox_bytes, largest_outbox),
-        workers=WorkerSnapshot(
-            limit=limit,
-            size=size,
-            idle=idle,
-            busy=max(0, size - idle),
-            waiting=waiting,
-            turns=workers.turns,
-            messages=workers.messages,
-            errors=workers.errors,
-            queue_wait=_histogram(workers.queue_wait),
-            handler_time=_histogram(workers.turn_time),
-        ),
+        workers=_workers(source, scheduler),
         loop_lag=_histogram(counters.loop_lag),
         round_trip=_histogram(counters.round_trips),
         limits=MappingProxyType({**dict.fromkeys(LIMITS, 0), **counters.limits}),
-        broadcasts=counters.broadcasts,
-        deliveries=counters.deliveries,
+        broadcasts=source.broadcasts,
+        deliveries=source.deliveries,
         faults=counters.faults,
-        failures=counters.failures,
+        failures=source.failures,
     )
 
 
-def _age(connection: Connection) -> float:
-    return -connection.opened_at
+def _workers(source: Source, scheduler: Scheduler | None) -> WorkerSnapshot:
+    limit, size, idle, waiting = (0, 0, 0, 0) if scheduler is None else scheduler.state()
+    counters = source.worker_counters()
+    return WorkerSnapshot(
+        limit=limit,
+        size=size,
+        idle=idle,
+        busy=max(0, size - idle),
+        waiting=waiting,
+        turns=counters.turns,
+        in_place=counters.in_place,
+        handed_over=counters.turns - counters.in_place,
+        relieved=0 if scheduler is None else scheduler.reliefs,
+        slow_callbacks=source.slow_callbacks,
+        messages=counters.messages,
+        errors=counters.errors,
+        queue_wait=_histogram(counters.queue_wait),
+        handler_time=_histogram(counters.turn_time),
+    )
 
 
-def _idle(connection: Connection) -> float:
-    return -connection.active_at
+_NOTHING: Final = Traffic()
 
 
-def _messages(connection: Connection) -> float:
-    return connection.messages_received + connection.texts_sent + connection.binaries_sent
+def _traffic(member: Member) -> Traffic:
+    return member.connection.traffic or _NOTHING
 
 
-def _bytes(connection: Connection) -> float:
-    return connection.bytes_received + connection.bytes_sent
+def _bytes(member: Member) -> float:
+    traffic = _traffic(member)
+    return traffic.bytes_received + traffic.bytes_sent
 
 
-def _round_trip(connection: Connection) -> float:
-    return -1.0 if connection.round_trip is None else connection.round_trip
+def _messages(member: Member) -> float:
+    traffic = _traffic(member)
+    return traffic.messages_received + traffic.messages_sent
 
 
-_VALUES: Final[Mapping[str, Callable[[Connection], float]]] = {
-    "age": _age,
-    "idle": _idle,
+def _latency(member: Member) -> float | None:
+    keepalive = member.connection.keepalive
+    return None if keepalive is None else keepalive.latency
+
+
+def _round_trip(member: Member) -> float:
+    latency = _latency(member)
+    return -1.0 if latency is None else latency
+
+
+_VALUES: Final[Mapping[str, Callable[[Member], float]]] = {
+    "age": lambda member: -member.connection.opened_at,
+    "idle": lambda member: -member.connection.active_at,
     "messages": _messages,
-    "messages_received": attrgetter("messages_received"),
-    "messages_sent": attrgetter("messages_sent"),
+    "messages_received": lambda member: _traffic(member).messages_received,
+    "messages_sent": lambda member: _traffic(member).messages_sent,
     "bytes": _bytes,
-    "bytes_received": attrgetter("bytes_received"),
-    "bytes_sent": attrgetter("bytes_sent"),
-    "inbox": attrgetter("inbox_length"),
-    "outbox": attrgetter("outbox_size"),
+    "bytes_received": lambda member: _traffic(member).bytes_received,
+    "bytes_sent": lambda member: _traffic(member).bytes_sent,
+    "inbox": attrgetter("connection.inbox_length"),
+    "outbox": attrgetter("connection.buffered"),
     "round_trip": _round_trip,
 }
 
 
-def take_connections(
-    manager: WebSocketManager, top: int | None, keys: Sequence[SortKey]
-) -> list[tuple[ConnectionSnapshot, ...]]:
+def take_connections(source: Source, top: int | None, keys: Sequence[SortKey]) -> list[tuple[ConnectionSnapshot, ...]]:
     """Return for each key what :meth:`ws4py.manager.WebSocketManager.connection_stats` does."""
     for key in keys:
         if key not in _VALUES:
             raise ValueError(f"There is no key {key!r}: it is one of {', '.join(SORT_KEYS)}")
     if top is not None and (not isinstance(top, int) or isinstance(top, bool) or top < 0):
         raise ValueError(f"top must be a whole number of at least 0 or None, not {top!r}")
-    connections = manager.open_connections()
-    number = len(connections) if top is None else min(top, len(connections))
+    members = source.registry.members()
+    number = len(members) if top is None else min(top, len(members))
     # The number settles ties: the one that came first comes first.
-    best: list[list[tuple[float, int, Connection]]] = [[] for _ in keys]
-    for part in _slices(manager, connections):
+    best: list[list[tuple[float, int, Member]]] = [[] for _ in keys]
+    for part in _slices(source, members):
         for index, key in enumerate(keys):
             value = _VALUES[key]
-            ranked = ((value(connection), -connection.id, connection) for connection in part)
-            if number == len(connections):
+            ranked = ((value(member), -member.id, member) for member in part)
+            if number == len(members):
                 best[index].extend(ranked)
             else:
                 best[index] = heapq.nlargest(number, itertools.chain(best[index], ranked))
-    now = manager.now()
+    now = source.engine.clock()
     result = []
     for ranking in best:
         ranking.sort(reverse=True)
-        picked = [connection for _, _, connection in ranking]
-        result.append(tuple(_one(item, now) for part in _slices(manager, picked) for item in part))
+        picked = [member for _, _, member in ranking]
+        result.append(tuple(_one(item, now) for part in _slices(source, picked) for item in part))
     return result
 
 
-def _one(connection: Connection, now: float) -> ConnectionSnapshot:
-    protocols: Any = connection.websocket.protocols
-    inbox = connection._inbox
+def _one(member: Member, now: float) -> ConnectionSnapshot:
+    protocols: Any = member.websocket.protocols
+    connection, traffic = member.connection, _traffic(member)
     return ConnectionSnapshot(
-        id=connection.id,
-        address=connection.remote,
-        path=connection.path,
+        id=member.id,
+        address=member.address,
+        path=member.path,
         subprotocol=printable(str(protocols[0])) if protocols else None,
-        closing=connection.close_queued,
+        closing=connection.closing.sent is not None or connection.send_ended,
         age=max(0.0, now - connection.opened_at),
         idle=max(0.0, now - connection.active_at),
-        messages_received=connection.messages_received,
-        messages_sent=connection.messages_sent,
-        bytes_received=connection.bytes_received,
-        bytes_sent=connection.bytes_sent,
-        inbox_messages=0 if inbox is None else len(inbox),
-        inbox_bytes=connection.inbox_size,
-        outbox_bytes=connection.outbox_size,
-        round_trip=connection.round_trip,
+        messages_received=traffic.messages_received,
+        messages_sent=traffic.messages_sent,
+        bytes_received=traffic.bytes_received,
+        bytes_sent=traffic.bytes_sent,
+        inbox_messages=connection.inbox_length,
+        inbox_bytes=connection.waiting_size,
+        outbox_bytes=connection.buffered,
+        round_trip=_latency(member),
     )

@@ -11,7 +11,7 @@ from ws4py.exc import HandshakeError, ManagerError
 from ws4py.extensions import Extension
 from ws4py.extensions.permessage_deflate import with_compression
 from ws4py.handshake import WS_VERSION, Acceptance
-from ws4py.manager.limits import Limits
+from ws4py.limits import Limits
 from ws4py.server.environ import client_address, kept_environ
 from ws4py.websocket import WebSocket
 

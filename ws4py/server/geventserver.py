@@ -28,12 +28,12 @@ from gevent.pywsgi import WSGIHandler
 from gevent.pywsgi import WSGIServer as _WSGIServer
 from gevent.queue import Queue
 
+from ws4py.backends.greenlets import close_socket, take_socket
 from ws4py.exc import ConnectionClosed, HandshakeError
 from ws4py.extensions import Extension
-from ws4py.manager.limits import Limits, OverflowPolicy
+from ws4py.limits import Limits, OverflowPolicy
 from ws4py.messaging import Message
 from ws4py.server.adapters import StartResponse
-from ws4py.server.geventconnection import close_socket, take_socket
 from ws4py.server.geventmanager import GreenletManager
 from ws4py.server.rawsocket import take_buffered
 from ws4py.server.running import hand_over, shut_down

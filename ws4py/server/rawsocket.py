@@ -139,7 +139,7 @@ def _taken(sock: Any, ended: threading.Event) -> Any:
     :param ended: set when the socket is closed, but not if it is one of gevent's: there is the greenlet to wait for.
     """
     if _is_gevents(sock):
-        from ws4py.server.geventconnection import take_socket
+        from ws4py.backends.greenlets import take_socket
 
         return take_socket(sock)
     if isinstance(sock, ssl.SSLSocket):

@@ -44,8 +44,8 @@ from urllib.parse import parse_qs
 
 from ws4py.exc import WebSocketException
 from ws4py.handshake import is_allowed_host
+from ws4py.limits import ACTIONS
 from ws4py.manager import WebSocketManager
-from ws4py.manager.limits import ACTIONS
 from ws4py.manager.metrics import METRICS
 from ws4py.manager.snapshot import (
     SORT_KEYS,
@@ -293,7 +293,7 @@ class StatsApplication:
         if not self.connections:
             return [figures] * len(choices)
         keys = sorted({key for choice in choices for key in choice})
-        found = take_connections(manager, DASHBOARD_ROWS, keys)
+        found = take_connections(manager.source(), DASHBOARD_ROWS, keys)
         tables = {key: [row.as_dict() for row in rows] for key, rows in zip(keys, found, strict=True)}
         return [{**figures, "slowest": tables[slowest], "busiest": tables[busiest]} for slowest, busiest in choices]
 
@@ -449,8 +449,7 @@ class _Feed:
             logger.exception("The statistics could not be sent to %r", viewers[0])
 
     def _send(self, viewer: _Viewer, figures: str) -> None:
-        connection: Any = viewer._connection
-        if getattr(connection, "outbox_size", 0) > FEED_BACKLOG:
+        if viewer.buffered > FEED_BACKLOG:
             return  # it is behind, and the next figures are newer
         try:
             viewer.send(figures)

@@ -1,4 +1,4 @@
-"""The worker pool: threads that run the callbacks of applications, a connection at a time."""
+"""Who runs callbacks, and who polls: one thread polls, and a pool of workers runs the callbacks."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from collections.abc import Sequence
+from typing import Any, Final
 
-from ws4py.manager.statistics import KEPT_VALUES, WorkerCounters
+from ws4py.engine.counters import WorkerCounters
+from ws4py.engine.histogram import KEPT_VALUES
+from ws4py.manager.scheduler import Job, Reactor, Worker, await_last_calls, give_up
+from ws4py.manager.watchdog import LOOKS, SlowCallbacks, Watchdog
 
-__all__ = ["Job", "WorkerPool", "current_pool"]
+__all__ = ["PoolScheduler", "WorkerPool"]
 
 logger = logging.getLogger("ws4py")
+
+REST: Final = 0.0005
+"""How long, in seconds, the thread that polls lets the workers have the interpreter to themselves after giving them
+work.
+"""
 
 IDLE_TIMEOUT: Final = 30.0
 """After how many idle seconds a worker retires, unless it is the last one."""
@@ -31,29 +39,6 @@ HELP_INTERVALS: Final = (0.0005, 0.005)
 RETRY: Final = (0.05, 5.0)
 """In how many seconds it is tried again to start a thread that the system has refused: at first, and at most."""
 
-_worker = threading.local()
-"""Has the pool of the running thread, if that is a worker."""
-
-
-class Job(Protocol):
-    """What can be put on the run queue: a connection with something in its inbox."""
-
-    queued_at: float
-
-    def run_turn(self, counters: WorkerCounters) -> bool:
-        """Run the callbacks that are due, and tell whether there are more. May block."""
-
-    def fail(self, error: BaseException) -> None:
-        """Be told that the turn raised: there will be no other one until the job is put on the run queue again."""
-
-
-def give_up(job: Job, error: BaseException) -> None:
-    """Tell a job that its turn raised. Never raises."""
-    try:
-        job.fail(error)
-    except BaseException:
-        logger.exception("A turn raised, and so did the end of its connection")
-
 
 class WorkerPool:
     """Threads, started when there is work for them and ended when there has been none for a while.
@@ -64,21 +49,18 @@ class WorkerPool:
 
     :param limit: how many threads there may be.
     :param name: what their names begin with.
-    :param max_waiting: how many of them may wait for a peer at once; see :meth:`begin_waiting`.
     """
 
-    def __init__(self, limit: int, name: str = "WebSocketWorker", max_waiting: int | None = None) -> None:
+    def __init__(self, limit: int, name: str = "WebSocketWorker") -> None:
         self.limit = limit
-        self.max_waiting = max(1, limit // 2) if max_waiting is None else max_waiting
-        self._waiting = 0
         self._name = name
         self._queue: deque[Job] = deque()
         self._idle: list[threading.Lock] = []  # a held lock for each worker that waits on it; the last one goes first
         self._taker: threading.Lock | None = None  # the worker, by its lock, that took a job last and is at it still
         self._taken_at = 0.0
         self._stopping = False
-        self._lock = threading.RLock()  # over the number of threads and their counters
-        self._threads: dict[threading.Thread, WorkerCounters] = {}
+        self._lock: Any = threading.RLock()  # over the number of threads and their counters
+        self._threads: dict[threading.Thread, Worker] = {}
         self._retired = WorkerCounters()
         self._started = 0
         self._retry_at = 0.0  # when a thread may be started again, if the last one could not
@@ -89,10 +71,6 @@ class WorkerPool:
         self._resting = False
         self._rested = threading.Lock()  # released by the worker that ends the manager's rest
         self._rested.acquire()
-
-    def after_fork_in_child(self) -> None:
-        """Have a free lock: its owner may be a thread of the parent's."""
-        self._lock = threading.RLock()
 
     @property
     def size(self) -> int:
@@ -113,25 +91,9 @@ class WorkerPool:
         """Return the sums over all workers, retired ones included. Any thread may call."""
         total = WorkerCounters()
         with self._lock:
-            for counters in (self._retired, *self._threads.values()):
+            for counters in (self._retired, *(worker.counters for worker in self._threads.values())):
                 total.merge(counters)
         return total
-
-    def begin_waiting(self) -> bool:
-        """Tell whether the calling worker may wait for a peer; if so, :meth:`end_waiting` must follow.
-
-        The others are kept free for the connections whose peers do read.
-        """
-        with self._lock:
-            if self._waiting >= self.max_waiting:
-                return False
-            self._waiting += 1
-            return True
-
-    def end_waiting(self) -> None:
-        """Wait no longer."""
-        with self._lock:
-            self._waiting -= 1
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Put jobs on the run queue. Any thread may call; it does not wait."""
@@ -206,7 +168,7 @@ class WorkerPool:
                 return
             self._started += 1
             thread = threading.Thread(target=self._run, name=f"{self._name}-{self._started}", daemon=True)
-            self._threads[thread] = WorkerCounters()
+            self._threads[thread] = Worker(thread)
         try:
             thread.start()
         except Exception:  # the system has no more threads: the workers that there are must do
@@ -221,7 +183,6 @@ class WorkerPool:
             self._retry_in = 0.0
 
     def _run(self) -> None:
-        _worker.pool = self
         thread = threading.current_thread()
         try:
             self._work(thread)
@@ -230,11 +191,9 @@ class WorkerPool:
                 self._forget(thread)
 
     def _work(self, thread: threading.Thread) -> None:
-        counters = self._threads[thread]
-        counters.thread = threading.get_ident()
+        worker = self._threads[thread]
+        counters, lock = worker.counters, worker.lock
         queue = self._queue
-        lock = threading.Lock()
-        lock.acquire()
         clock = time.monotonic
         # As Histogram.observe() does, without the calls: nearly every message is a turn.
         waits, turns = counters.queue_wait.settle(), counters.turn_time.settle()
@@ -244,7 +203,7 @@ class WorkerPool:
             try:
                 job = queue.popleft()
             except IndexError:
-                job = None  # an idle worker keeps no connection alive
+                job = worker.job = None  # an idle worker keeps no connection alive
                 if self._taker is lock:
                     self._taker = None
                 if self._resting:
@@ -253,8 +212,10 @@ class WorkerPool:
                     break
                 now = clock()
                 continue
-            self._taken_at = began = now  # the end of one turn is the beginning of the next
+            self._taken_at = worker.began = began = now  # the end of one turn is the beginning of the next
             self._taker = lock
+            worker.reported = False
+            worker.job = job
             counters.turns += 1
             waits.append(began - job.queued_at)
             try:
@@ -298,16 +259,15 @@ class WorkerPool:
 
     def _forget(self, thread: threading.Thread) -> None:
         """Keep what a worker that ends has counted. The lock is held."""
-        counters = self._threads.pop(thread, None)
-        if counters is not None:
-            self._retired.merge(counters)
+        worker = self._threads.pop(thread, None)
+        if worker is not None:
+            self._retired.merge(worker.counters)
 
     def run_here(self) -> None:
         """Run what waits on the calling thread, if there is no worker: none can be started, or not any more."""
         if self.size or not self._queue:
             return
         counters = WorkerCounters()
-        counters.thread = threading.get_ident()
         while self._queue:
             job = self._queue.popleft()
             counters.turns += 1
@@ -322,6 +282,19 @@ class WorkerPool:
         with self._lock:
             self._retired.merge(counters)
 
+    def current(self) -> Worker | None:
+        """Return the worker that the caller is, None if it is none."""
+        return self._threads.get(threading.current_thread())
+
+    def after_fork_in_child(self) -> None:
+        """Have a free lock: its owner may be a thread of the parent's."""
+        self._lock = threading.RLock()
+
+    def workers(self) -> list[Worker]:
+        """Return what is known of the threads. Any thread may call."""
+        with self._lock:
+            return list(self._threads.values())
+
     def stop(self) -> None:
         """Let every worker end when the queue is empty. Any thread may call; it does not wait."""
         for _ in range(len(self._queue)):
@@ -333,20 +306,151 @@ class WorkerPool:
             except IndexError:
                 return
 
-    def join(self, timeout: float, clock: Callable[[], float] = time.monotonic) -> bool:
-        """Wait for the workers to end, for ``timeout`` seconds at most; return whether all have.
 
-        One whose handler blocks is left behind: it is a daemon thread.
-        """
-        deadline = clock() + timeout
+class PoolScheduler:
+    """One thread polls, and a pool of workers runs callbacks. See :class:`~ws4py.manager.scheduler.Scheduler`.
+
+    :param reactor: what polls.
+    :param limit: how many callbacks may run at once.
+    :param max_waiting: how many workers may wait in a call of ours at once.
+    :param slow_callbacks: is told of turns that take long; None if nobody is.
+    :param name: of the thread that polls.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        limit: int,
+        max_waiting: int | None = None,
+        slow_callbacks: SlowCallbacks | None = None,
+        name: str = "WebSocketManager",
+    ) -> None:
+        self.reliefs = 0
+        self._reactor = reactor
+        self._pool = WorkerPool(limit)
+        self._max_waiting = max(1, limit // 2) if max_waiting is None else max_waiting
+        self._thread = threading.Thread(target=self._poll, name=name, daemon=True)
+        self._watchdog = None if slow_callbacks is None else Watchdog(self._look, self._pool.workers, slow_callbacks)
+        self._lock = threading.RLock()
+        self._waiting = 0  # workers that wait in a call of ours
+        self._joining: dict[threading.Thread, Any] = {}  # jobs whose callbacks wait in join()
+        self._ended = threading.Event()
+
+    def start(self) -> None:
+        """See :meth:`Scheduler.start`."""
+        try:
+            if self._watchdog is not None:
+                self._watchdog.start()
+            self._thread.start()
+        except BaseException:
+            if self._watchdog is not None:
+                self._watchdog.stop()
+            self._reactor.finished = True
+            self._ended.set()
+            raise
+
+    def rename(self, name: str) -> None:
+        """See :meth:`Scheduler.rename`."""
+        self._thread.name = name
+
+    def join(self, timeout: float | None = None) -> bool:
+        """See :meth:`Scheduler.join`."""
+        worker = self._pool.current()
+        if worker is None or worker.job is None:
+            return self._ended.wait(timeout)
+        self._joining[worker.thread] = worker.job
+        try:
+            self._reactor.wake()
+            return self._ended.wait(timeout)
+        finally:
+            del self._joining[worker.thread]
+
+    def is_alive(self) -> bool:
+        """See :meth:`Scheduler.is_alive`."""
+        return not self._ended.is_set()
+
+    def after_fork_in_child(self) -> None:
+        """See :meth:`Scheduler.after_fork_in_child`."""
+        self._lock = threading.RLock()
+        self._pool.after_fork_in_child()
+
+    def in_own_thread(self) -> bool:
+        """See :meth:`Scheduler.in_own_thread`: no callback runs on it."""
+        return False
+
+    def owns_engine(self) -> bool:
+        """See :meth:`Scheduler.owns_engine`."""
+        return False
+
+    def current_job(self) -> Any:
+        """See :meth:`Scheduler.current_job`."""
+        worker = self._pool.current()
+        return None if worker is None else worker.job
+
+    def enter(self, job: Any) -> None:
+        """See :meth:`Scheduler.enter`: nothing is needed for it."""
+
+    def forget(self, job: Any) -> None:
+        """See :meth:`Scheduler.forget`: nothing is kept for it."""
+
+    def pass_on(self, job: Any, error: BaseException) -> None:
+        """See :meth:`Scheduler.pass_on`: on a thread of ours there is nobody."""
+
+    def relieve(self) -> None:
+        """See :meth:`Scheduler.relieve`: no callback keeps who polls from it, or all do."""
+
+    def begin_wait(self) -> bool:
+        """See :meth:`Scheduler.begin_wait`."""
+        if self._pool.current() is None:
+            return True
         with self._lock:
-            threads = list(self._threads)
-        for thread in threads:
-            if thread is not threading.current_thread() and thread.ident is not None:
-                thread.join(max(0.0, deadline - clock()))
-        return not any(thread.is_alive() for thread in threads)
+            if self._waiting >= self._max_waiting:
+                return False
+            self._waiting += 1
+            return True
 
+    def end_wait(self) -> None:
+        """See :meth:`Scheduler.end_wait`."""
+        if self._pool.current() is not None:
+            with self._lock:
+                self._waiting -= 1
 
-def current_pool() -> WorkerPool | None:
-    """Return the pool that the calling thread works for; None if it is no worker."""
-    return getattr(_worker, "pool", None)
+    def joining(self) -> Sequence[Any]:
+        """See :meth:`Scheduler.joining`."""
+        return list(self._joining.values())
+
+    def counters(self) -> WorkerCounters:
+        """See :meth:`Scheduler.counters`."""
+        return self._pool.counters()
+
+    def state(self) -> tuple[int, int, int, int]:
+        """See :meth:`Scheduler.state`."""
+        pool = self._pool
+        return pool.limit, pool.size, pool.idle, pool.waiting
+
+    def _poll(self) -> None:
+        reactor, pool = self._reactor, self._pool
+        try:
+            while not reactor.finished:
+                try:
+                    ready = reactor.cycle(pool.help())
+                except BaseException as error:  # noqa: BLE001 - whoever waits for this reactor must learn of its end
+                    ready = reactor.fail(error)
+                if ready:
+                    pool.submit(ready)
+                    if self._watchdog is not None and self._watchdog.asleep:
+                        self._watchdog.wake()
+                    pool.rest(REST)
+            pool.stop()
+            pool.run_here()
+            await_last_calls(lambda: pool.size > len(self._joining), lambda: pool.counters().turns)
+        finally:
+            if self._watchdog is not None:
+                self._watchdog.stop()
+            try:
+                reactor.release()
+            finally:
+                self._ended.set()
+
+    def _look(self) -> float | None:
+        return LOOKS[1] if any(worker.job is not None for worker in self._pool.workers()) else None

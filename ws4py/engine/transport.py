@@ -12,6 +12,8 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from ws4py.engine.sockets import ManagedSocket
+
 __all__ = ["PlainTransport", "TLSTransport", "Transport", "make_transport"]
 
 TLS_CHUNK: Final = 16384
@@ -19,6 +21,9 @@ TLS_CHUNK: Final = 16384
 
 RECORDS: Final = 8
 """How many records of TLS are read at most at a time: a peer may put a byte into each."""
+
+
+Write = Callable[[bytes | memoryview], int]
 
 
 class Transport(Protocol):
@@ -45,13 +50,15 @@ class Transport(Protocol):
     def pending(self) -> bool:
         """Tell whether more was received than could be returned, so that a poller will not show it."""
 
-    def send(self, data: bytes | memoryview) -> int:
+    def send(self, data: bytes | memoryview, write: Write | None = None) -> int:
         """Take as many bytes as can be sent now, and return their number.
+
+        :param write: for a plain socket, in the place of its own method.
 
         :raises OSError: if the connection is broken.
         """
 
-    def finish(self) -> None:
+    def send_eof(self) -> None:
         """Tell the peer that nothing more comes. Nothing is raised."""
 
     def shutdown(self) -> None:
@@ -83,17 +90,20 @@ class PlainTransport:
         """See :meth:`Transport.pending`; a poller shows all that is left in the kernel."""
         return False
 
-    def send(self, data: bytes | memoryview) -> int:
-        """See :meth:`Transport.send`."""
+    def send(self, data: bytes | memoryview, write: Write | None = None) -> int:
+        """See :meth:`Transport.send`.
+
+        :param write: in the place of the socket's own method.
+        """
         try:
-            count = self._sock.send(data)
+            count = (write or self._sock.send)(data)
         except (BlockingIOError, InterruptedError):
             count = 0
         self.blocked = count < len(data)
         return count
 
-    def finish(self) -> None:
-        """See :meth:`Transport.finish`."""
+    def send_eof(self) -> None:
+        """See :meth:`Transport.send_eof`."""
         _shutdown(self._sock, socket.SHUT_WR)
 
     def shutdown(self) -> None:
@@ -103,7 +113,10 @@ class PlainTransport:
     def close(self) -> None:
         """See :meth:`Transport.close`."""
         try:
-            self._sock.close()
+            if isinstance(self._sock, ManagedSocket):
+                self._sock.give_back()
+            else:
+                self._sock.close()
         except OSError:
             pass  # the descriptor is gone all the same
 
@@ -175,7 +188,7 @@ class TLSTransport:
         except self._errors:
             return False
 
-    def send(self, data: bytes | memoryview) -> int:
+    def send(self, data: bytes | memoryview, write: Write | None = None) -> int:
         """See :meth:`Transport.send`. What OpenSSL could not write at once counts as taken, and is kept here to be
         retried.
         """
@@ -198,8 +211,8 @@ class TLSTransport:
                 raise ConnectionResetError(str(error)) from error
             self._chunk = chunk[count:] or None
 
-    def finish(self) -> None:
-        """See :meth:`Transport.finish`: close_notify, then the end of the TCP direction."""
+    def send_eof(self) -> None:
+        """See :meth:`Transport.send_eof`: close_notify, then the end of the TCP direction."""
         try:
             if isinstance(self._sock, ssl.SSLSocket):
                 self._sock.unwrap()

@@ -1,0 +1,38 @@
+"""What is done with a broadcast for which an outbox has no room, by the name of the policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Final
+
+from ws4py.engine.core import Line
+from ws4py.engine.sender import Sender, Waiting
+from ws4py.messaging import CloseCode, CloseControlMessage
+
+__all__ = ["OVERFLOW"]
+
+
+def _close(connection: Line, waiting: Waiting, key: Hashable) -> bool:
+    connection.give_up_locked(CloseControlMessage(CloseCode.TRY_AGAIN_LATER, "Slow consumer"))
+    return False
+
+
+def _drop(connection: Line, waiting: Waiting, key: Hashable) -> bool:
+    return False
+
+
+def _latest(connection: Line, waiting: Waiting, key: Hashable) -> bool:
+    if connection.sender is None:
+        connection.sender = Sender(connection)
+    connection.sender.keep(waiting, key)
+    return True
+
+
+OVERFLOW: Final[Mapping[str, Callable[[Line, Waiting, Hashable], bool]]] = {
+    "close": _close,
+    "drop": _drop,
+    "latest": _latest,
+}
+"""Functions that are given the connection, whose lock is held, the message and its key, and tell whether the message
+was accepted. :data:`ws4py.limits.OverflowPolicy` names them.
+"""

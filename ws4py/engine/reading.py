@@ -1,0 +1,197 @@
+"""What is read: a share of it is decoded in each cycle, counted, answered if that is the engine's business, and put
+into the inbox. For the thread that polls.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from ws4py.deadline import MessageDeadline
+from ws4py.engine.connection import Connection
+from ws4py.engine.core import Core
+from ws4py.engine.traffic import Traffic
+from ws4py.exc import TooManyFragmentsException
+from ws4py.framing import OPCODE_BINARY, OPCODE_PING, OPCODE_PONG, OPCODE_TEXT
+from ws4py.messaging import CloseCode, CloseControlMessage, Message
+
+__all__ = ["Reader"]
+
+logger = logging.getLogger("ws4py")
+
+TURN_FRAMES: Final = 256
+"""How many frames are taken in of one connection in a cycle."""
+
+TURN_SIZE: Final = 1 << 18
+"""After how many bytes of decoded payload the rest of what has come of a connection waits for the next cycle."""
+
+LARGEST_PONG: Final = 131
+"""How many bytes the frame of a Pong may have."""
+
+
+class Reader:
+    """Takes in what an engine reads.
+
+    :param engine: whose connections these are.
+    """
+
+    def __init__(self, engine: Core) -> None:
+        self._engine = engine
+
+    def take_in(self, connection: Connection, data: bytes) -> None:
+        """Take in what was just read of a connection: ``b""`` is its end."""
+        engine = self._engine
+        if not data:
+            engine.lifecycle.abort(connection)
+            return
+        traffic = connection.traffic
+        if traffic is None:
+            traffic = connection.traffic = Traffic()
+        traffic.bytes_received += len(data)
+        connection.heard_at = engine.read_at
+        if connection.read_ended:
+            return  # what comes behind a Close or an error is read only to be thrown away
+        message = connection.stream.take_message(data)
+        if message is None or connection.limits.max_messages_per_second is not None:
+            self.decode(connection, data)
+            return
+        # The most usual batch, without the sorting.
+        size = len(message.data)
+        if message.opcode == OPCODE_TEXT:
+            traffic.texts_received += 1
+            traffic.text_bytes_received += size
+        else:
+            traffic.binaries_received += 1
+            traffic.binary_bytes_received += size
+        connection.active_at = engine.read_at
+        if connection.deliver([message], size):
+            engine.ready.append(connection.owner)
+        if connection.reading_paused:
+            engine.count_limit("inbox")
+            engine.watch(connection)
+
+    def decode(self, connection: Connection, data: bytes) -> None:
+        """Take in as much as is one cycle's share, and as limits allow, of what has come of a connection.
+
+        :param data: that was just read; or nothing, to go on with what was left.
+        """
+        if connection.read_ended:
+            return
+        engine, stream, rate = self._engine, connection.stream, connection.limits.max_messages_per_second
+        # No more than there is room for their answers in the outbox, if all are Pings.
+        frames = min(TURN_FRAMES, (connection.limits.max_outbox_size - connection.buffered) // LARGEST_PONG + 1)
+        if rate is not None:
+            frames = min(frames, self._frames_left(connection, rate))
+        begun = stream.frames_received
+        most, room = connection.inbox_room
+        messages, size = self._sort(connection, stream.receive_some(data, frames, most, min(room, TURN_SIZE)))
+        if messages:
+            connection.active_at = engine.read_at
+            if connection.deliver(messages, size):
+                engine.ready.append(connection.owner)
+        if stream.ended:
+            self._end_of_stream(connection)
+            return
+        if rate is not None:
+            second, count = connection.rate or (0, 0)
+            count += stream.frames_received - begun
+            connection.rate = second, count
+            if count >= rate and stream.held_back:
+                engine.count_limit("max_messages_per_second")
+                connection.give_up(CloseControlMessage(CloseCode.POLICY_VIOLATION, "Too many messages a second"))
+                engine.lifecycle.end_reading(connection)
+                return
+        if stream.unfinished:
+            connection.count_unfinished()
+        if stream.unfinished or connection.message_deadline is not None:
+            self._watch_message(connection)
+        if connection.reading_paused:
+            engine.count_limit("inbox")
+        if stream.more or connection.reading_paused or connection.outbox_full:
+            engine.watch(connection)
+
+    def _frames_left(self, connection: Connection, rate: int) -> int:
+        """Return how many frames a connection may still send, by seconds of the clock."""
+        second = int(self._engine.clock())
+        if connection.rate is None or connection.rate[0] != second:
+            connection.rate = second, 0
+        return max(0, rate - connection.rate[1])
+
+    def _sort(self, connection: Connection, messages: list[Message]) -> tuple[list[Message], int]:
+        """Count messages and answer those that are the engine's business; return the others, and the bytes of payload
+        in them.
+        """
+        items: list[Message] = []
+        size = texts = binary_size = 0
+        traffic = connection.traffic
+        assert traffic is not None, "bytes were received"
+        for message in messages:
+            opcode = message.opcode
+            if opcode == OPCODE_TEXT:  # the usual ones are counted together, below
+                items.append(message)
+                size += len(message.data)
+                texts += 1
+            elif opcode == OPCODE_BINARY:
+                items.append(message)
+                length = len(message.data)
+                size += length
+                binary_size += length
+                traffic.binaries_received += 1
+            else:
+                self._engine.counters.controls_received[opcode] += 1
+                if opcode == OPCODE_PING:
+                    connection.send_control_now(OPCODE_PONG, message.data)
+                elif opcode == OPCODE_PONG and not self._is_own(connection, message):
+                    items.append(message)
+        if texts:
+            traffic.texts_received += texts
+            traffic.text_bytes_received += size - binary_size
+        traffic.binary_bytes_received += binary_size
+        return items, size
+
+    def _is_own(self, connection: Connection, pong: Message) -> bool:
+        """Tell whether a Pong is the engine's business: it answers its Ping, or nobody wants it."""
+        keepalive = connection.keepalive
+        if keepalive is not None and keepalive.waiting and keepalive.ponged(self._engine.read_at, pong.data):
+            if keepalive.latency is not None:
+                self._engine.counters.round_trips.observe(keepalive.latency)
+            self._engine.lifecycle.reset_timer(connection)
+            return True
+        return not connection.owner.wants_pongs or (keepalive is not None and pong.data == keepalive.payload)
+
+    def _end_of_stream(self, connection: Connection) -> None:
+        """The peer has sent its Close, or broken a rule."""
+        stream = connection.stream
+        error = stream.error
+        if error is not None:
+            logger.debug("%s is closed with %s: %s", connection.owner, error.code, error)
+            if stream.failure is TooManyFragmentsException:
+                self._engine.count_limit("max_fragments")
+            elif error.code == CloseCode.MESSAGE_TOO_BIG:
+                self._engine.count_limit("max_message_size")
+        self._engine.lifecycle.end_reading(connection)
+
+    # --- the deadline of a message ------------------------------------------------------------------------------------
+
+    def _watch_message(self, connection: Connection) -> None:
+        """Give the message that has begun a deadline, if there is one."""
+        stream, timeout = connection.stream, connection.limits.message_timeout
+        if not stream.unfinished or stream.more or timeout is None:  # if there is more, it is we who take their time
+            connection.message_deadline = None
+        elif connection.message_deadline is None or connection.messages_begun != stream.messages_begun:
+            connection.messages_begun = stream.messages_begun
+            connection.message_deadline = MessageDeadline(self._engine.read_at, timeout)
+            self._engine.lifecycle.reset_timer(connection)
+
+    def expire_message(self, connection: Connection, deadline: MessageDeadline, now: float) -> bool:
+        """Close a connection whose message does not come to its end; tell whether that was done."""
+        engine = self._engine
+        if not engine.may_read(connection):  # it is we who don't read
+            connection.message_deadline = MessageDeadline(now, connection.limits.message_timeout or 0.0)
+            return False
+        if not deadline.is_late(now, connection.stream.unfinished_size):
+            return False
+        engine.count_limit("message_timeout")
+        connection.give_up(CloseControlMessage(CloseCode.POLICY_VIOLATION, "A message was not finished in time"))
+        engine.lifecycle.end_reading(connection)
+        return True

@@ -1,0 +1,587 @@
+"""The manager, as applications and servers use it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, Final
+
+from ws4py.backends.threads import Threads
+from ws4py.backends.threads import let_go as let_go_of
+from ws4py.engine import Connection, Engine
+from ws4py.engine.counters import WorkerCounters
+from ws4py.engine.pollers import Poller
+from ws4py.exc import HandshakeError, ManagerError
+from ws4py.labels import address_of, path_of, status_label
+from ws4py.limits import Limits, OverflowPolicy
+from ws4py.manager.adaptive import AdaptiveScheduler
+from ws4py.manager.fanout import SharedMessage
+from ws4py.manager.inline import InlineScheduler
+from ws4py.manager.member import Member
+from ws4py.manager.pool import PoolScheduler
+from ws4py.manager.process import managers
+from ws4py.manager.reactor import Reactor
+from ws4py.manager.registry import Registry
+from ws4py.manager.scheduler import Scheduler
+from ws4py.manager.snapshot import ConnectionSnapshot, Snapshot, SortKey, Source, take_connections, take_snapshot
+from ws4py.manager.switching import switch_intervals
+from ws4py.manager.watchdog import SlowCallbacks
+from ws4py.messaging import CloseCode, CloseControlMessage, Message
+from ws4py.websocket import WebSocket, encode_payload
+
+__all__ = ["WebSocketManager"]
+
+logger = logging.getLogger("ws4py")
+
+DEFAULT_WORKERS: Final = 32
+
+NEW, RUNNING, STOPPING, STOPPED, FAILED = "new", "running", "stopping", "stopped", "failed"
+"""The states of a manager."""
+
+DISPATCHES: Final = ("adaptive", "pool")
+"""Who polls: the workers themselves, or a thread of its own."""
+
+SLOW_CALLBACK: Final = 1.0
+"""After how many seconds a callback is reported, by default."""
+
+REPORT_INTERVAL: Final = 60.0
+"""How often, in seconds, slow callbacks of one class are logged at most."""
+
+
+class WebSocketManager:
+    """Runs websockets: at any moment one thread multiplexes their sockets, and workers run their callbacks.
+
+    Every method may be called from any thread unless it says otherwise.
+
+    A manager that has started keeps the process alive until it is stopped, as its thread did in 0.6, unless
+    :attr:`daemon` was set. One that still runs when the process ends is stopped then, and waited for.
+
+    :ivar workers: how many callbacks may run at once.
+    :ivar lock: not used here; it is there for programs of 0.6 that hold it while they use the manager.
+    :ivar on_failure: called when the manager has failed, with no arguments, by the thread that did, which ends then. It
+        may start the manager again.
+    :param poller: what to wait with; the system's best by default. One's own implies ``dispatch="pool"``: then one
+        thread alone touches it.
+    :param workers: how many callbacks may run at once; threads are started on demand. 0 runs callbacks on the thread
+        that polls, as 0.6 did: a callback that blocks then blocks all.
+    :param dispatch: ``"adaptive"`` (workers poll themselves, so that a quick callback costs no thread switch) or
+        ``"pool"`` (a thread of its own polls, and every callback goes to the pool). The environment variable
+        ``WS4PY_DISPATCH`` sets what is used where this is None, else ``"adaptive"``. With ``workers=0`` it is ignored.
+    :param slow_callback: after how many seconds a callback that still runs is logged, with its stack, and counted; None
+        never does.
+    :param switch_interval: at most so many seconds pass, while the manager runs, until a thread that computes lets
+        others run (:func:`sys.setswitchinterval`), unless the application has set less; None leaves that as it is.
+    :param limits: of the manager and, unless they are given their own, of its connections.
+    :param clock: a monotonic clock, in seconds.
+    :param options: single limits, by their names in :class:`~ws4py.limits.Limits`.
+    :raises ValueError: for an argument out of range.
+    """
+
+    def __init__(
+        self,
+        poller: Poller | None = None,
+        *,
+        workers: int = DEFAULT_WORKERS,
+        dispatch: str | None = None,
+        slow_callback: float | None = SLOW_CALLBACK,
+        switch_interval: float | None = None,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        backend: Any = None,
+        **options: Any,
+    ) -> None:
+        if not isinstance(workers, int) or isinstance(workers, bool) or workers < 0:
+            raise ValueError(f"workers must be a whole number of at least 0, not {workers!r}")
+        self._limits = (limits or Limits()).but(**options)
+        self.workers = workers
+        self.lock = threading.RLock()
+        self.on_failure: Callable[[], object] | None = None
+        self._backend: Any = Threads(poller) if backend is None else backend
+        self._dispatch = _checked_dispatch(dispatch, poller)
+        self._slow_callback = slow_callback
+        if switch_interval is not None and not 0 < switch_interval < math.inf:
+            raise ValueError(f"switch_interval must be a number of seconds above 0 or None, not {switch_interval!r}")
+        self._switch_interval = switch_interval
+        self._clock = clock
+        self._name = type(self).__name__
+        self._daemon = False
+        self._guard = self._backend.make_lock()  # over the manager's state; never held over a call that waits
+        self._state = NEW
+        self._forked = False
+        self._started_at: float | None = None
+        self._scheduler: Scheduler | None = None
+        self._reactor: Reactor | None = None
+        self._foreground: threading.Thread | None = None  # keeps the process alive
+        self._reported: dict[type, float] = {}
+        self._retired = WorkerCounters()  # of earlier runs
+        self._broadcasts = self._deliveries = self._failures = self._slow_callbacks = 0
+        self._engine = Engine(self._backend, self._end, self._left, clock)
+        self._registry = Registry(self.limits, self._engine.count_limit)
+        managers.add(self)
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start. A manager that has stopped, or failed, can be started again.
+
+        If that fails, it is as it was, and may be tried again.
+
+        :raises ManagerError: if it is running, or belongs to another process.
+        :raises RuntimeError: if the system has no thread for it.
+        :raises OSError: if the system has no descriptors for it.
+        """
+        with self._guard:
+            self._check_process()
+            if self._state in (RUNNING, STOPPING):
+                raise ManagerError("This manager is running already")
+            before, self._state = self._state, RUNNING
+            try:
+                self._set_up()
+            except BaseException:
+                self._state = before
+                raise
+            self._started_at = self._clock()
+            if self._switch_interval is not None:
+                switch_intervals.ask(self, self._switch_interval)
+
+    def _set_up(self) -> None:
+        """Get what the manager needs to run, or nothing."""
+        backend, engine = self._backend, self._engine
+        with contextlib.ExitStack() as undo:
+            poller = backend.make_poller(engine.wake)
+            if not backend.given_poller:
+                undo.callback(poller.release)
+            wakeup = backend.make_wakeup()
+            undo.callback(wakeup.release)
+            relay = backend.make_relay()
+            if relay is not None:
+                undo.callback(relay.release)
+            engine.open(poller, wakeup, relay, backend.given_poller)
+            undo.callback(engine.forget_poller)
+            reactor = Reactor(engine, self._registry, self.limits, self._ended)
+            scheduler = self._make_scheduler(reactor)
+            reactor.attach(scheduler)
+            foreground = None
+            if not self._daemon and not backend.greenlets:
+                foreground = threading.Thread(target=scheduler.join, name=f"{self._name}-foreground")
+                foreground.start()
+            engine.callers = scheduler
+            scheduler.start()
+            undo.pop_all()
+        if self._scheduler is not None:
+            self._retired.merge(self._scheduler.counters())
+        self._reactor, self._scheduler, self._foreground = reactor, scheduler, foreground
+
+    def _make_scheduler(self, reactor: Reactor) -> Scheduler:
+        if self._backend.greenlets:
+            greenlets: Scheduler = self._backend.make_scheduler(reactor)
+            return greenlets
+        slow = None if self._slow_callback is None else SlowCallbacks(self._slow_callback, self._report_slow)
+        if not self.workers:
+            return InlineScheduler(reactor, slow, self._name)
+        if self._dispatch == "adaptive":
+            return AdaptiveScheduler(reactor, self.workers, self.limits.max_waiting_senders, slow, self._name)
+        return PoolScheduler(reactor, self.workers, self.limits.max_waiting_senders, slow, self._name)
+
+    def stop(self) -> None:
+        """Begin to stop: every websocket is closed with 1001, and what is still open after ``drain_timeout`` is
+        dropped.
+
+        It does not wait: see :meth:`join`. A manager that does not run is left as it is.
+        """
+        with self._guard:
+            self._check_process()
+            if self._state == NEW:
+                self._state = STOPPED
+            if self._state != RUNNING:
+                return
+            self._state = STOPPING
+        assert self._reactor is not None, "it runs"
+        self._reactor.stop()
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until a manager that stops, or fails, and its workers have ended; ``timeout`` is in seconds, None for
+        ever.
+
+        In a callback, the callbacks on the caller's own stack are not waited for: what is left of them, ``closed()``
+        included, comes after their return.
+        """
+        if self._scheduler is not None and not self._forked:
+            self._scheduler.join(timeout)
+
+    def is_alive(self) -> bool:
+        """Tell whether the manager has started, and has not ended."""
+        return self._state in (RUNNING, STOPPING) and not self._forked
+
+    @property
+    def running(self) -> bool:
+        """Whether websockets can be added and are served: started, and not told to stop."""
+        return self._state == RUNNING and not self._failing and not self._forked
+
+    @property
+    def _failing(self) -> bool:
+        """Whether it has failed, or is about to be known to have."""
+        return self.failed or (self._state == RUNNING and self._reactor is not None and self._reactor.finished)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the manager has ended by an error, which is in the log. Its websockets are closed."""
+        return self._state == FAILED
+
+    @property
+    def limits(self) -> Limits:
+        """Of the manager and, unless they are given their own, of the connections that are added from now on."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._limits = self._registry.limits = limits
+        if self._reactor is not None:
+            self._reactor.limits = limits
+
+    @property
+    def state(self) -> str:
+        """Where it is in its life: new, running, stopping, stopped or failed."""
+        return self._state
+
+    @property
+    def daemon(self) -> bool:
+        """Whether the process may end while the manager runs; False by default. To be set before :meth:`start`.
+
+        :raises RuntimeError: if it is set while the manager runs.
+        """
+        return self._daemon
+
+    @daemon.setter
+    def daemon(self, flag: bool) -> None:
+        if self.is_alive():
+            raise RuntimeError("daemon can't be set while the manager runs")
+        self._daemon = bool(flag)
+
+    @property
+    def name(self) -> str:
+        """The manager's name, which a thread of it has."""
+        return self._name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._name = str(name)
+        if self._scheduler is not None:
+            self._scheduler.rename(self._name)
+
+    def __bool__(self) -> bool:
+        """A manager is true, without websockets too."""
+        return True
+
+    def __enter__(self) -> WebSocketManager:
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop, and wait for the end."""
+        self.stop()
+        self.join()
+
+    def _check_process(self) -> None:
+        if self._forked:
+            raise ManagerError(
+                "This manager runs in the parent process: a forked process may send on a websocket that it inherited, "
+                "but needs a manager of its own for anything else"
+            )
+
+    def _ended(self, error: BaseException | None) -> None:
+        """The reactor has finished, and its last callbacks have had their time. By the thread that polled last."""
+        self._engine.close()
+        switch_intervals.withdraw(self)
+        failed = error is not None
+        with self._guard:
+            self._engine.callers = None
+            self._state = FAILED if failed else STOPPED
+            self._failures += failed
+        if failed:
+            logger.critical("The manager's thread failed; its connections were dropped", exc_info=error)
+        if failed and self.on_failure is not None:
+            try:
+                self.on_failure()
+            except BaseException:
+                logger.critical("What was to be done about the manager's failure failed, too", exc_info=True)
+
+    # --- the websockets -----------------------------------------------------------------------------------------------
+
+    def admit(self, address: str | None = None) -> None:
+        """Say whether a handshake may be accepted now.
+
+        :param address: the peer's IP address.
+        :raises HandshakeError: if not: 503 while stopping or with ``max_connections`` there, 429 with too many from
+            ``address``.
+        """
+        if not self.running:
+            retry = [("Retry-After", str(max(1, round(self.limits.drain_timeout))))]
+            raise HandshakeError("The server is shutting down", 503, retry)
+        self._registry.admit(address_of(address) if address else None)
+
+    def count_refusal(self, status: int) -> None:
+        """Count a handshake that a server has refused, by the HTTP status of its answer."""
+        self._registry.count_refusal(status_label(status))
+
+    def add(self, websocket: WebSocket, limits: Limits | None = None, address: str | None = None) -> None:
+        """Take a websocket over whose handshake is done: its ``opened()`` is called by a worker.
+
+        :param websocket: with an open socket; bytes that were read already are in its ``buf``.
+        :param limits: of this connection; the manager's by default.
+        :param address: of the peer, for ``max_connections_per_ip``, if it is not the socket's: a proxy's word, say. A
+            word that is no IP address is passed over.
+        :raises ManagerError: if the manager was stopped, or belongs to another process; or if a callback is still
+            running under another manager that has let the websocket go.
+        :raises ValueError: if the websocket is terminated, has no open socket, or is run by somebody else; or for its
+            ``heartbeat_freq``.
+        :raises TypeError: if it is no websocket.
+        """
+        self._check_process()
+        if not isinstance(websocket, WebSocket):
+            raise TypeError(f"{websocket!r} is not a WebSocket")
+        before = websocket._connection
+        with self._guard:  # two threads may add one websocket
+            if websocket in self:
+                return
+            self._check_addable(websocket)
+            if limits is None:
+                limits = self.limits.but(**websocket._limits) if websocket._limits else self.limits
+            member, counted = self._make_member(websocket, address)
+            connection = member.connection = Connection(self._engine, member, websocket.stream, limits)
+            if not websocket._attach(connection, before):
+                raise ValueError(f"{websocket!r} is under another manager")
+            exceeded = self._registry.enter(member, counted)
+            try:
+                transport, websocket.sock = self._backend.make_transport(
+                    websocket.sock, connection.close_by_application
+                )
+                self._engine.add(connection, transport, websocket.sock.fileno())
+            except BaseException:
+                self._registry.forget(member)
+                websocket._connection = before
+                raise
+        if exceeded:  # a crowd of handshakes was admitted at the same time
+            self._engine.count_limit(exceeded)
+            connection.close(CloseControlMessage(CloseCode.TRY_AGAIN_LATER, "Too many connections"))
+        if self._scheduler is not None and self.is_alive():
+            self._scheduler.enter(member)
+        self._engine.mark_dirty(connection)
+
+    def _check_addable(self, websocket: WebSocket) -> None:
+        """See :meth:`add` for what is raised."""
+        if self._state not in (NEW, RUNNING) or self._failing:
+            raise ManagerError("This manager was stopped: a websocket can't be added")
+        turn, connection, sock = websocket._last_turn, websocket._connection, websocket.sock
+        if turn is not None and turn.in_turn:
+            raise ManagerError(f"A callback of {websocket!r} is still running under the manager that has let it go")
+        if sock is None or websocket.terminated or sock.fileno() < 0:
+            raise ValueError(f"{websocket!r} has no open socket")
+        if isinstance(connection, Connection) and not connection.owner.finished:
+            raise ValueError(f"{websocket!r} is under another manager")
+        frequency = websocket.heartbeat_freq
+        if frequency is not None and not (isinstance(frequency, (int, float)) and 0 <= frequency < math.inf):
+            raise ValueError(f"heartbeat_freq must be a number of seconds of at least 0 or None, not {frequency!r}")
+
+    def _make_member(self, websocket: WebSocket, address: str | None) -> tuple[Member, str | None]:
+        """Return a member, and the address that counts for limits."""
+        try:
+            peer = websocket.peer_address  # kept by the websocket, for a log line when the socket is gone
+        except OSError:
+            peer = None
+        address = address_of(address) if address else None
+        if address is None and isinstance(peer, tuple):
+            address = address_of(str(peer[0]))
+        path = "" if websocket.environ is None else path_of(websocket.environ)
+        return Member(websocket, self._registry.number(), address or "", path), address
+
+    def remove(self, websocket: WebSocket) -> None:
+        """Let a websocket go, open: nothing is sent, ``closed()`` is not called, and its socket is blocking again.
+
+        Returns when the socket is not used any more here, and no callback runs; in a callback of the websocket itself
+        it does not wait for that.
+        """
+        self._check_process()
+        connection = self._connection_of(websocket)
+        if connection is None:
+            return
+        member: Any = connection.owner
+        engine, scheduler = self._engine, self._scheduler
+        unused, rested = self._backend.make_event(), self._backend.make_event()
+
+        def let_go() -> None:
+            try:
+                if engine.lifecycle.remove(connection, rested.set):
+                    self._registry.leave(member, connection, ended=False)
+                    member.abandoned = True
+                    websocket._detach(connection if connection.in_turn else None)
+                    let_go_of(websocket.sock)
+                    if scheduler is not None:
+                        scheduler.forget(member)
+                else:
+                    rested.set()
+            except BaseException:
+                rested.set()
+                raise
+            finally:
+                unused.set()
+
+        if scheduler is None or not self.is_alive() or scheduler.owns_engine():
+            let_go()
+        else:
+            engine.ask(let_go)
+            scheduler.relieve()
+        if scheduler is None or scheduler.in_own_thread():
+            return
+        unused.wait(self.limits.send_timeout)
+        if scheduler.current_job() is not member:
+            rested.wait(self.limits.send_timeout)
+
+    def _connection_of(self, websocket: WebSocket) -> Connection | None:
+        connection = websocket._connection
+        if isinstance(connection, Connection) and self._engine.connections.get(connection.fd) is connection:
+            return connection
+        return None
+
+    def __len__(self) -> int:
+        """Return how many websockets are open."""
+        return len(self._registry)
+
+    def __iter__(self) -> Iterator[WebSocket]:
+        """Iterate over the websockets that are open now."""
+        return iter(self.websockets.values())
+
+    def __contains__(self, websocket: object) -> bool:
+        """Tell whether a websocket is open here."""
+        if not isinstance(websocket, WebSocket):
+            return False
+        connection = self._connection_of(websocket)
+        return connection is not None and not connection.read_ended
+
+    @property
+    def websockets(self) -> dict[int, WebSocket]:
+        """The websockets that are open now, by their sockets' descriptors: a copy."""
+        return {member.connection.fd: member.websocket for member in self._registry.members()}
+
+    def broadcast(
+        self, message: str | bytes | bytearray | Message, binary: bool = False, overflow: OverflowPolicy | None = None
+    ) -> int:
+        """Send a message to every open websocket. Never waits for a peer.
+
+        It is encoded once for all that it can be the same for: those without compression, and those that agreed on the
+        same parameters of it without context takeover on this side.
+
+        :param message: what ``send`` takes, but no generator.
+        :param binary: send bytes as a binary message.
+        :param overflow: what to do for a peer whose outbox is full; the connection's limit by default.
+        :returns: how many accepted it.
+        :raises ManagerError: in a forked process.
+        """
+        self._check_process()
+        opcode, data = encode_payload(message, binary)
+        shared = SharedMessage(opcode, data)
+        accepted = 0
+        for member in self._registry.members():
+            connection = member.connection
+            accepted += shared.offer(connection, overflow or connection.limits.overflow)
+        with self._guard:
+            self._broadcasts += 1
+            self._deliveries += accepted
+        return accepted
+
+    def close_all(self, code: int = 1001, message: str | bytes = "Server is shutting down") -> None:
+        """Send a Close to every open websocket. It does not wait for their answers.
+
+        :raises InvalidCloseCode: for a code that may not be sent.
+        """
+        self._check_process()
+        goodbye = CloseControlMessage(code, message)
+        for member in self._registry.members():
+            member.connection.close(goodbye)
+
+    # --- what is counted ----------------------------------------------------------------------------------------------
+
+    def stats(self) -> Snapshot:
+        """Return what the manager counts, and how it is now: immutable, and consistent enough to be subtracted from a
+        later one.
+
+        It takes some microseconds for each connection, in slices between which others may run.
+        """
+        return take_snapshot(self.source())
+
+    def connection_stats(self, top: int | None = 10, by: SortKey = "messages") -> tuple[ConnectionSnapshot, ...]:
+        """Return figures of single connections, the largest first.
+
+        :param top: how many at most; None for all.
+        :param by: the largest of what; see :data:`~ws4py.manager.snapshot.SORT_KEYS`.
+        :raises ValueError: for another key, or a negative ``top``.
+        """
+        return take_connections(self.source(), top, (by,))[0]
+
+    def source(self) -> Source:
+        """Return that from which snapshots are taken."""
+        started = self._started_at
+        return Source(
+            registry=self._registry,
+            engine=self._engine,
+            scheduler=self._scheduler,
+            breathe=self._backend.breathe,
+            uptime=self._clock() - started if started is not None and self.is_alive() else 0.0,
+            state=self._state,
+            broadcasts=self._broadcasts,
+            deliveries=self._deliveries,
+            failures=self._failures,
+            slow_callbacks=self._slow_callbacks,
+            retired=self._retired,
+        )
+
+    def _report_slow(self, member: Member, seconds: float, frame: FrameType | None) -> None:
+        """Count a callback that takes long, and log it. By the watchdog."""
+        self._slow_callbacks += 1
+        websocket_class = type(member.websocket)
+        now = self._clock()
+        last = self._reported.get(websocket_class)
+        if last is not None and now - last < REPORT_INTERVAL:
+            return
+        self._reported[websocket_class] = now
+        stack = "" if frame is None else "".join(traceback.format_stack(frame))
+        logger.warning("A callback of %s has run for %.1f seconds. It is at:\n%s", member, seconds, stack)
+
+    # --- for the engine -----------------------------------------------------------------------------------------------
+
+    def _end(self, member: Member) -> None:
+        """The end of a connection has begun. By the thread that polls."""
+        self._registry.end(member)
+
+    def _left(self, member: Member, connection: Connection) -> None:
+        """A connection is gone. By the thread that polls."""
+        self._registry.leave(member, connection)
+
+    def after_fork_in_child(self) -> None:
+        """Know that all threads but the caller stayed in the parent. Called in a forked process, by its only thread."""
+        self._guard = self._backend.make_lock()
+        self.lock = threading.RLock()
+        if self.is_alive() or self._forked:
+            self._forked = True
+            self._engine.after_fork_in_child()
+            self._registry.after_fork_in_child()
+            if self._scheduler is not None:
+                self._scheduler.after_fork_in_child()
+
+
+def _checked_dispatch(dispatch: str | None, poller: Poller | None) -> str:
+    if dispatch is None:
+        dispatch = "pool" if poller is not None else os.environ.get("WS4PY_DISPATCH") or DISPATCHES[0]
+    if dispatch not in DISPATCHES:
+        raise ValueError(f"dispatch must be one of {', '.join(DISPATCHES)}, not {dispatch!r}")
+    if dispatch != "pool" and poller is not None:
+        raise ValueError("A poller of one's own goes with dispatch='pool': it is used by one thread alone")
+    return dispatch

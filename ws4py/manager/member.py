@@ -1,0 +1,164 @@
+"""One websocket under a manager: its callbacks, and what the manager knows of it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from ws4py.engine import END, OPENED, Connection
+from ws4py.engine.counters import WorkerCounters
+from ws4py.exc import ConnectionClosed
+from ws4py.framing import OPCODE_BINARY
+from ws4py.logs import Named
+from ws4py.messaging import CloseCode, CloseControlMessage
+from ws4py.websocket import WebSocket
+
+__all__ = ["Member"]
+
+logger = logging.getLogger("ws4py")
+
+
+class Member(Named):
+    """A websocket under a manager.
+
+    A worker runs its callbacks, one worker at a time: :meth:`run_turn`.
+
+    :param websocket: whose callbacks are run.
+    :param number: counted from 1 in each manager.
+    :param address: of the peer, or what a proxy said it is; "" if that is unknown.
+    :param path: of the request that it came from.
+    """
+
+    __slots__ = (
+        "abandoned",
+        "address",
+        "connection",
+        "counted_address",
+        "failed",
+        "finished",
+        "finishing",
+        "id",
+        "path",
+        "queued_at",
+        "websocket",
+    )
+
+    connection: Connection
+
+    def __init__(self, websocket: WebSocket, number: int, address: str, path: str) -> None:
+        self.websocket = websocket
+        self.id = number
+        self.address = address
+        self.path = path
+        self.counted_address: str | None = None  # for max_connections_per_ip
+        self.failed = False  # a handler raised, or the application gave the connection up: messages are passed over
+        self.abandoned = False  # the application has it back, open
+        self.finishing = False  # closed() is due or running
+        self.finished = False  # closed() has returned
+        self.queued_at = 0.0
+
+    @property
+    def connected(self) -> bool:
+        """Whether the engine has it already."""
+        return hasattr(self, "connection")
+
+    # --- for the engine -----------------------------------------------------------------------------------------------
+
+    @property
+    def ping_interval(self) -> float | None:
+        """After how many seconds a Ping is due; None for never."""
+        frequency = self.websocket.heartbeat_freq
+        return self.connection.limits.ping_interval if frequency is None else frequency or None
+
+    @property
+    def wants_pongs(self) -> bool:
+        """Whether the application looks at Pongs."""
+        return type(self.websocket).ponged is not WebSocket.ponged
+
+    def take_early(self) -> bytes:
+        """Return what was read with the handshake, once."""
+        early, self.websocket.buf = self.websocket.buf, b""
+        return bytes(early)
+
+    # --- callbacks: a worker ------------------------------------------------------------------------------------------
+
+    def run_turn(self, counters: WorkerCounters) -> bool:
+        """Run the callbacks that are due, in order; tell whether there are more. May block. Does not raise."""
+        connection = self.connection
+        items = connection.take()
+        if items is None:
+            return connection.rest()
+        websocket, limit = self.websocket, connection.limits.max_outbox_size
+        first = items[0]
+        for item in items:
+            outbox = connection.outbox
+            if outbox is not None and outbox.size >= limit and item is not first and connection.stalled:
+                connection.put_back(items[items.index(item) :])
+                break
+            if item.opcode <= OPCODE_BINARY:
+                if not self.failed:
+                    counters.messages += 1
+                    try:
+                        websocket.received_message(item)
+                    except BaseException as error:  # noqa: BLE001 - a handler must not end a thread of ours
+                        self._raised(error, counters)
+            else:
+                self._handle_other(item, counters)
+        return connection.rest()
+
+    def _handle_other(self, item: Any, counters: WorkerCounters) -> None:
+        """Run the callback for what is not a message."""
+        try:
+            if item is OPENED:
+                self.websocket.opened()
+            elif item is END:
+                self._finish()
+            elif not self.failed:
+                self.websocket.ponged(item)
+        except BaseException as error:  # noqa: BLE001 - a handler must not end a thread of ours
+            self._raised(error, counters)
+
+    def _finish(self) -> None:
+        """Answer the peer's Close if that is still to be done, and call closed()."""
+        connection = self.connection
+        if connection.reply_to_close():
+            connection.engine.mark_dirty(connection)  # closed() may take its time
+        self.finishing = True
+        try:
+            self.websocket.terminate()
+        finally:
+            self.finished = True
+            connection.engine.mark_dirty(connection)
+
+    def _raised(self, error: BaseException, counters: WorkerCounters) -> None:
+        """A callback has raised: that ends the connection, unless it was only told that it is ended."""
+        if isinstance(error, ConnectionClosed) and not self.connection.may_append:
+            logger.debug("A handler of %s met a closed connection", self)
+            return
+        counters.errors += 1
+        logger.error("A handler of %s raised", self, exc_info=error)
+        if not self.finishing:
+            self.failed = True
+            self.connection.close(CloseControlMessage(CloseCode.INTERNAL_ERROR))
+        try:
+            self.websocket.unhandled_error(error)
+        except BaseException as another:
+            logger.error("unhandled_error of %s raised", self, exc_info=another)
+            self._pass_on(another)
+        self._pass_on(error)
+
+    def _pass_on(self, error: BaseException) -> None:
+        """Let an exception of a callback go on to whom it is meant for."""
+        callers = self.connection.engine.callers
+        if callers is not None:
+            callers.pass_on(self, error)
+
+    def fail(self, error: BaseException) -> None:
+        """A turn has raised, which is none of the callbacks' doing: have the connection dropped.
+
+        Called by who ran the turn.
+        """
+        logger.error("%s is dropped: its turn raised", self, exc_info=error)
+        self.failed = True
+        self.connection.rest()
+        self.connection.engine.fault(self.connection)
