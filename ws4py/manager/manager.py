@@ -105,10 +105,8 @@ class WebSocketManager:
         self.on_failure: Callable[[], object] | None = None
         self._backend: Any = Threads(poller) if backend is None else backend
         self._dispatch = _checked_dispatch(dispatch, poller)
-        self._slow_callback = slow_callback
-        if switch_interval is not None and not 0 < switch_interval < math.inf:
-            raise ValueError(f"switch_interval must be a number of seconds above 0 or None, not {switch_interval!r}")
-        self._switch_interval = switch_interval
+        self._slow_callback = _checked_seconds("slow_callback", slow_callback)
+        self._switch_interval = _checked_seconds("switch_interval", switch_interval)
         self._clock = clock
         self._name = type(self).__name__
         self._daemon = False
@@ -575,6 +573,12 @@ class WebSocketManager:
             self._registry.after_fork_in_child()
             if self._scheduler is not None:
                 self._scheduler.after_fork_in_child()
+
+
+def _checked_seconds(name: str, seconds: float | None) -> float | None:
+    if seconds is not None and not (isinstance(seconds, (int, float)) and 0 < seconds < math.inf):
+        raise ValueError(f"{name} must be a number of seconds above 0 or None, not {seconds!r}")
+    return seconds
 
 
 def _checked_dispatch(dispatch: str | None, poller: Poller | None) -> str:
