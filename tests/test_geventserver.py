@@ -472,6 +472,71 @@ def test_a_size_makes_the_next_one_wait() -> None:
     pool.manager.join(PATIENCE)
 
 
+def connection(kind: Callable[[Any], Any] = Recorder) -> tuple[Any, Any]:
+    """Return a websocket that nobody runs yet, and its peer."""
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(PATIENCE)
+    return kind(ours), theirs
+
+
+def test_who_waits_for_a_place_is_served_all_the_same() -> None:
+    """It gets broadcasts, and its messages wait; the hub itself never waits for the place."""
+    pool = GEventWebSocketPool(1, limits=Limits(drain_timeout=0.5))
+    first = Ends(pool)
+    websocket, peer = connection()
+    gevent.spawn(pool.track, websocket)
+    gevent.sleep(0)
+    assert pool.broadcast("news") == 2
+    assert peer.recv(100) == first.read(6) == b"\x81\x04news"
+    peer.sendall(frame("one"))
+    first.peer.sendall(frame("two"))
+    first.read(5)
+    assert websocket.events == []
+    first.peer.close()
+    assert peer.recv(100) == b"\x81\x03one"
+    peer.close()
+    assert websocket.ended.wait(PATIENCE)
+    pool.manager.stop()
+    pool.manager.join(PATIENCE)
+
+
+def test_who_does_not_wait_for_a_place_ends() -> None:
+    pool = GEventWebSocketPool(1, limits=Limits(drain_timeout=0.5))
+    first = Ends(pool)
+    websocket, peer = connection()
+    with pytest.raises(gevent.Timeout), gevent.Timeout(0.01):
+        pool.track(websocket)
+    assert websocket.ended.wait(PATIENCE)
+    assert websocket.events == ["opened", 1006]
+    assert peer.recv(100) == b""
+    peer.close()
+    first.peer.sendall(frame("one"))
+    first.read(5)
+    assert len(pool.manager) == 1
+    first.peer.close()
+    pool.manager.stop()
+    pool.manager.join(PATIENCE)
+    assert pool.manager.stats().workers.waiting == 0
+
+
+def test_a_crowd_that_was_added_before_the_start() -> None:
+    """It waits for places, too."""
+    pool = GEventWebSocketPool(1)
+    manager = GreenletManager(pool.spawn, drain_timeout=0.5)
+    websockets = [connection() for _ in range(3)]
+    for websocket, _ in websockets:
+        manager.add(websocket)
+    manager.start()
+    for _, peer in websockets:
+        peer.sendall(frame("one"))
+        assert peer.recv(100) == b"\x81\x03one"
+        peer.close()
+    for websocket, _ in websockets:
+        assert websocket.ended.wait(PATIENCE)
+    manager.stop()
+    manager.join(PATIENCE)
+
+
 def test_run_in_the_pool(pool: GEventWebSocketPool) -> None:
     """As programs for 0.6 do it; clear() finds it."""
     ours, peer = socket.socketpair()

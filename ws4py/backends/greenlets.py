@@ -173,11 +173,12 @@ class HubPoller:
         self._notify = notify
         self._watchers: dict[int, Any] = {}
         self._events: list[tuple[int, int]] = []
+        self._on_event = self._ready  # one bound method for all
 
     def register(self, fd: int, interest: int = READ) -> None:
         """Watch ``fd``."""
         watcher = self._watchers[fd] = self._loop.io(fd, interest)  # READ and WRITE are libev's numbers, too
-        watcher.start(self._ready, fd, pass_events=True)
+        watcher.start(self._on_event, fd, pass_events=True)
 
     def modify(self, fd: int, interest: int) -> None:
         """Change what ``fd`` is watched for."""
@@ -233,24 +234,13 @@ class _HubWakeup:
         """There is nothing to be given back."""
 
 
-class _Server:
-    """The greenlet that runs the callbacks of one job."""
-
-    __slots__ = ("due", "greenlet", "interrupt", "job", "parked")
-
-    def __init__(self, job: Any) -> None:
-        self.job = job
-        self.due = False  # there is something in the inbox
-        self.parked = False  # the greenlet waits for that
-        self.interrupt: KeyboardInterrupt | None = None  # what goes on when the connection has ended
-        self.greenlet: gevent.Greenlet | None = None
-
-
 class GreenletScheduler:
     """The hub polls, and each job has a greenlet. See :class:`ws4py.manager.scheduler.Scheduler`.
 
+    Of a job that has nothing to do no more is kept than its greenlet, since there are many.
+
     :param reactor: what polls.
-    :param spawn: starts a greenlet.
+    :param spawn: starts a greenlet; it may wait for a place in a pool.
     :param hub: that polls.
     """
 
@@ -260,7 +250,11 @@ class GreenletScheduler:
         self._spawn = spawn
         self._hub = hub
         self._counters = WorkerCounters()
-        self._servers: dict[Any, _Server] = {}
+        self._greenlets: dict[Any, gevent.Greenlet | None] = {}  # None: it has yet to be spawned
+        self._awake: set[Any] = set()  # jobs whose greenlets do not wait for something to do
+        self._due: set[Any] = set()  # jobs that have something to do
+        self._interrupts: dict[Any, KeyboardInterrupt] = {}  # what goes on when the jobs have ended
+        self._run = self._serve  # one bound method for all
         self._ended = Event()
         self._ending = False
         self._alarm: Any = None
@@ -295,7 +289,7 @@ class GreenletScheduler:
     def current_job(self) -> Any:
         """See :meth:`Scheduler.current_job`."""
         current = gevent.getcurrent()
-        return next((server.job for server in self._servers.values() if server.greenlet is current), None)
+        return next((job for job, greenlet in list(self._greenlets.items()) if greenlet is current), None)
 
     def relieve(self) -> None:
         """See :meth:`Scheduler.relieve`: the hub does, when the caller gives way."""
@@ -317,9 +311,8 @@ class GreenletScheduler:
 
     def state(self) -> tuple[int, int, int, int]:
         """Return 0 for no limit, how many greenlets there are, how many are idle, and how many are to have a turn."""
-        servers = list(self._servers.values())
-        idle = sum(server.parked for server in servers)
-        return 0, len(servers), idle, sum(server.due for server in servers)
+        count = len(self._greenlets)
+        return 0, count, count - len(self._awake), len(self._due)
 
     # --- the hub ------------------------------------------------------------------------------------------------------
 
@@ -345,30 +338,49 @@ class GreenletScheduler:
             reactor.wake()  # it is meant for the program, and met the hub by chance: both go on
             raise
 
+    def enter(self, job: Any) -> None:
+        """See :meth:`Scheduler.enter`: its greenlet is spawned, which may wait for a place in a pool."""
+        self._expect(job)
+        self._begin(job)
+
+    def _expect(self, job: Any) -> None:
+        self._greenlets[job] = None
+        self._awake.add(job)
+
+    def _begin(self, job: Any) -> None:
+        try:
+            self._greenlets[job] = self._spawn(self._run, job)
+        except BaseException:
+            # Thrown into who waits, say: the websocket ends, and its last callback is owed all the same.
+            job.connection.terminate()
+            self._greenlets[job] = gevent.spawn(self._run, job)
+            raise
+
     def _resume(self, ready: Sequence[Any]) -> None:
         """Let the greenlets of the jobs that have something to do go on."""
         now = time.monotonic()
         in_hub = self.in_own_thread()
         for job in ready:
             job.queued_at = now
-            server = self._servers.get(job)
-            if server is None:
-                server = self._servers[job] = _Server(job)  # it was added before the start
-            server.due = True
-            if server.parked:
-                server.parked = False
-                assert server.greenlet is not None, "it has parked"
+            self._due.add(job)
+            if job not in self._greenlets:
+                # It was added before the start, or who added it could not wait. The hub can't either.
+                self._expect(job)
+                gevent.spawn(self._begin, job)
+                continue
+            greenlet = self._greenlets[job]
+            if job not in self._awake:
+                self._awake.add(job)
+                assert greenlet is not None, "it has parked"
                 if in_hub:
-                    server.greenlet.switch()
+                    greenlet.switch()
                 else:
-                    gevent.get_hub().loop.run_callback(server.greenlet.switch)
-            elif server.greenlet is None:
-                server.greenlet = self._spawn(self._serve, server)
-            elif server.greenlet.dead and not job.finished:
+                    gevent.get_hub().loop.run_callback(greenlet.switch)
+            elif greenlet is not None and greenlet.dead and not job.finished:
                 # Killed before it had begun: closed() is owed all the same.
-                server.greenlet = gevent.spawn(self._serve, server)
+                self._greenlets[job] = gevent.spawn(self._run, job)
 
-    def _serve(self, server: _Server) -> None:
+    def _serve(self, job: Any) -> None:
         """Run the callbacks, a turn whenever there is something to do, until closed() has returned. The greenlet's
         function.
 
@@ -376,13 +388,13 @@ class GreenletScheduler:
         """
         switch = gevent.get_hub().switch
         clock = time.monotonic
-        job, counters = server.job, self._counters
+        due, awake, counters = self._due, self._awake, self._counters
         while not job.finished and not job.abandoned:
             try:
-                if not server.due:
-                    server.parked = True
+                if job not in due:
+                    awake.discard(job)
                     switch()
-                server.due = False
+                due.discard(job)
                 began = clock()
                 counters.turns += 1
                 counters.queue_wait.observe(began - job.queued_at)
@@ -391,39 +403,31 @@ class GreenletScheduler:
                 counters.turn_time.observe(clock() - began)
             except BaseException as error:
                 # Killed, or met by a timeout that a callback has left behind: closed() is still to be called.
-                server.parked = False
+                awake.add(job)
                 if not isinstance(error, gevent.GreenletExit):
                     logger.error("Something was thrown into the greenlet of %s", job, exc_info=error)
-                self._pass_on(server, error)
+                self.pass_on(job, error)
                 job.connection.terminate()
-        self._servers.pop(job, None)
-        if server.interrupt is not None:
-            interrupt, server.interrupt = server.interrupt, None
+        self._greenlets.pop(job, None)
+        awake.discard(job)
+        due.discard(job)
+        interrupt = self._interrupts.pop(job, None)
+        if interrupt is not None:
             raise interrupt
 
-    def _pass_on(self, server: _Server, error: BaseException) -> None:
-        if isinstance(error, KeyboardInterrupt):
-            # It is meant for the program, and met a handler by chance: the peer is told, and it goes on.
-            server.interrupt = error
-            server.job.connection.engine.make_way(server.job.connection)
-            server.job.connection.terminate()
-
-    def enter(self, job: Any) -> None:
-        """See :meth:`Scheduler.enter`: its greenlet is spawned, which may wait for a place in a pool."""
-        server = self._servers[job] = _Server(job)
-        server.greenlet = self._spawn(self._serve, server)
-
     def forget(self, job: Any) -> None:
-        """See :meth:`Scheduler.forget`."""
-        if job in self._servers:
+        """See :meth:`Scheduler.forget`: its greenlet ends."""
+        if job in self._greenlets:
             self._resume([job])
 
     def pass_on(self, job: Any, error: BaseException) -> None:
         """See :meth:`Scheduler.pass_on`."""
-        server = self._servers.get(job)
-        if server is not None:
-            self._pass_on(server, error)
-        if isinstance(error, gevent.GreenletExit):
+        if isinstance(error, KeyboardInterrupt):
+            # It is meant for the program, and met a handler by chance: the peer is told, and it goes on.
+            self._interrupts[job] = error
+            job.connection.engine.make_way(job.connection)
+            job.connection.terminate()
+        elif isinstance(error, gevent.GreenletExit):
             job.connection.terminate()  # the handler was killed
 
     def throw(self, error: BaseException) -> None:
@@ -466,7 +470,7 @@ class GreenletScheduler:
         """Wait for the last callbacks, kill the greenlets that don't come to an end, and give all back."""
         try:
             self._stop_alarm()
-            greenlets = [server.greenlet for server in self._servers.values() if server.greenlet is not None]
+            greenlets = [greenlet for greenlet in self._greenlets.values() if greenlet is not None]
             gevent.joinall(greenlets, timeout=LAST_CALLS)
             gevent.killall([greenlet for greenlet in greenlets if not greenlet.dead], timeout=LAST_CALLS)
         finally:

@@ -370,9 +370,9 @@ class WebSocketManager:
         if exceeded:  # a crowd of handshakes was admitted at the same time
             self._engine.count_limit(exceeded)
             connection.close(CloseControlMessage(CloseCode.TRY_AGAIN_LATER, "Too many connections"))
+        self._engine.mark_dirty(connection)
         if self._scheduler is not None and self.is_alive():
             self._scheduler.enter(member)
-        self._engine.mark_dirty(connection)
 
     def _check_addable(self, websocket: WebSocket) -> None:
         """See :meth:`add` for what is raised."""
