@@ -74,6 +74,16 @@ class Odd(Echo):
         self.stream = OddStream(always_mask=False)
 
 
+class Killed(Echo):
+    """Is killed in a callback."""
+
+    def received_message(self, message: Message) -> None:
+        gevent.getcurrent().throw(gevent.GreenletExit)
+
+    def unhandled_error(self, error: BaseException) -> None:
+        raise AssertionError("it is nobody's fault")
+
+
 class Loud(Echo):
     """Raises wherever it may."""
 
@@ -132,6 +142,21 @@ def test_what_fails_for_one_connection_is_nobody_elses_business(kind: type[Echo]
     manager.stop()
     manager.join(PATIENCE)
     assert not manager.is_alive()
+
+
+def test_to_kill_a_callback_is_no_fault_of_it() -> None:
+    manager = GreenletManager(drain_timeout=0.2)
+    manager.start()
+    with quiet() as records:
+        websocket, peer = connect(manager, Killed)
+        peer.sendall(X)
+        assert websocket.ended.wait(PATIENCE)
+        assert peer.recv(100) == b""
+    assert (websocket.ends, records) == ([1006], [])
+    assert manager.stats().workers.errors == 0
+    peer.close()
+    manager.stop()
+    manager.join(PATIENCE)
 
 
 def test_a_manager_that_fails_says_so_and_can_be_started_again() -> None:
@@ -212,9 +237,19 @@ PROGRAM = """
 import gevent, sys
 from gevent import socket
 from ws4py.server.geventmanager import GreenletManager
+from ws4py.streaming import Stream
 from ws4py.websocket import EchoWebSocket
 
+class Interrupted(Stream):
+    def interrupt(self, *_):
+        raise KeyboardInterrupt
+    receive_some = take_message = interrupt
+
 class Echo(EchoWebSocket):
+    def __init__(self, sock):
+        super().__init__(sock)
+        if sys.argv[1] == "interrupt the hub":
+            self.stream = Interrupted(always_mask=False)
     def received_message(self, message):
         raise KeyboardInterrupt
     def closed(self, code, reason=None):
@@ -226,7 +261,7 @@ ours, theirs = socket.socketpair()
 manager.add(Echo(ours))
 gevent.sleep(0)
 try:
-    if sys.argv[1] == "interrupt":
+    if sys.argv[1].startswith("interrupt"):
         theirs.sendall(b"\\x81\\x81\\0\\0\\0\\0x")
         gevent.sleep(20)
 except KeyboardInterrupt:
@@ -236,7 +271,11 @@ except KeyboardInterrupt:
 
 @pytest.mark.parametrize(
     ("way", "expected"),
-    [("interrupt", ["closed 1006", r"interrupted b'\x88\x02\x03\xf3'"]), ("end", ["closed 1006"])],
+    [
+        ("interrupt a callback", ["closed 1006", r"interrupted b'\x88\x02\x03\xf3'"]),
+        ("interrupt the hub", ["closed 1006", "interrupted b''"]),
+        ("end", ["closed 1006"]),
+    ],
 )
 def test_what_is_meant_for_the_program_goes_on(way: str, expected: list[str]) -> None:
     """When the connection has ended; and at the end of the process all of them do."""

@@ -404,7 +404,7 @@ class GreenletScheduler:
             except BaseException as error:
                 # Killed, or met by a timeout that a callback has left behind: closed() is still to be called.
                 awake.add(job)
-                if not isinstance(error, gevent.GreenletExit):
+                if not self.is_kill(error):
                     logger.error("Something was thrown into the greenlet of %s", job, exc_info=error)
                 self.pass_on(job, error)
                 job.connection.terminate()
@@ -427,8 +427,10 @@ class GreenletScheduler:
             self._interrupts[job] = error
             job.connection.engine.make_way(job.connection)
             job.connection.terminate()
-        elif isinstance(error, gevent.GreenletExit):
-            job.connection.terminate()  # the handler was killed
+
+    def is_kill(self, error: BaseException) -> bool:
+        """See :meth:`Scheduler.is_kill`."""
+        return isinstance(error, gevent.GreenletExit)
 
     def throw(self, error: BaseException) -> None:
         """See :meth:`Scheduler.throw`."""

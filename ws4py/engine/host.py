@@ -75,6 +75,12 @@ class Callers(Protocol):
     def pass_on(self, owner: Any, error: BaseException) -> None:
         """Let what a callback has raised go on to whom it is meant for."""
 
+    def is_kill(self, error: BaseException) -> bool:
+        """Tell whether a callback was ended by this from outside, so that it is nobody's fault."""
+
+    def throw(self, error: BaseException) -> None:
+        """Let what met the thread that polls by chance go on to whom it is meant for."""
+
     def begin_wait(self) -> bool:
         """It is about to wait in a call of ours; return False if it may not, since too many of its kind do."""
 

@@ -254,8 +254,9 @@ class Engine:
         while self._asked:
             try:
                 self._asked.popleft()()
-            except BaseException:
+            except BaseException as error:
                 logger.exception("What was left to the thread that polls raised")
+                self._throw(error)
         self._write()
         if self._errands:
             self._run_errands()
@@ -291,6 +292,11 @@ class Engine:
             self.lifecycle.abort(connection)
         except BaseException:
             logger.exception("%s is ended, but not in order", connection.owner)
+        self._throw(error)
+
+    def _throw(self, error: BaseException) -> None:
+        if self.callers is not None:
+            self.callers.throw(error)
 
     # --- writing ------------------------------------------------------------------------------------------------------
 

@@ -143,6 +143,13 @@ class AdaptiveScheduler:
     def pass_on(self, job: Any, error: BaseException) -> None:
         """See :meth:`Scheduler.pass_on`: on a thread of ours there is nobody."""
 
+    def is_kill(self, error: BaseException) -> bool:
+        """See :meth:`Scheduler.is_kill`: threads can't be ended."""
+        return False
+
+    def throw(self, error: BaseException) -> None:
+        """See :meth:`Scheduler.throw`: on a thread of ours there is nobody."""
+
     def begin_wait(self) -> bool:
         """See :meth:`Scheduler.begin_wait`."""
         if threading.current_thread() not in self._workers:

@@ -81,6 +81,13 @@ class InlineScheduler:
     def pass_on(self, job: Any, error: BaseException) -> None:
         """See :meth:`Scheduler.pass_on`: on a thread of ours there is nobody."""
 
+    def is_kill(self, error: BaseException) -> bool:
+        """See :meth:`Scheduler.is_kill`: threads can't be ended."""
+        return False
+
+    def throw(self, error: BaseException) -> None:
+        """See :meth:`Scheduler.throw`: on a thread of ours there is nobody."""
+
     def relieve(self) -> None:
         """See :meth:`Scheduler.relieve`: no callback keeps who polls from it, or all do."""
 

@@ -132,6 +132,10 @@ class Member(Named):
 
     def _raised(self, error: BaseException, counters: WorkerCounters) -> None:
         """A callback has raised: that ends the connection, unless it was only told that it is ended."""
+        callers = self.connection.engine.callers
+        if callers is not None and callers.is_kill(error):
+            self.connection.terminate()
+            return
         if isinstance(error, ConnectionClosed) and not self.connection.may_append:
             logger.debug("A handler of %s met a closed connection", self)
             return

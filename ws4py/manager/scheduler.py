@@ -178,6 +178,12 @@ class Scheduler(Protocol):
     def pass_on(self, job: Any, error: BaseException) -> None:
         """Let what a callback has raised go on to whom it is meant for. By who ran the callback."""
 
+    def is_kill(self, error: BaseException) -> bool:
+        """Tell whether a callback was ended by this from outside, so that it is nobody's fault."""
+
+    def throw(self, error: BaseException) -> None:
+        """Let what met who polls by chance go on to whom it is meant for. By who owns the engine."""
+
     def begin_wait(self) -> bool:
         """The caller is about to wait in a call of ours; return False if it may not, since enough workers do."""
 
