@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import PATIENCE, EchoRecorder, Gate, Recorder, Script, Stage, until, wait_for
+from tests.helpers import PATIENCE, EchoRecorder, Gate, Peer, Recorder, Script, Stage, until, wait_for
 from ws4py.engine.pollers import default_poller
 from ws4py.manager import WebSocketManager
 from ws4py.messaging import Message
@@ -190,6 +190,71 @@ def test_order_holds_whether_callbacks_wait_or_not(stage: Stage, dispatch: str) 
     for peer in peers:
         assert [peer.receive_text() for _ in range(100)] == [str(number) for number in range(100)]
         assert peer.say_goodbye() == (1000, "")
+
+
+# --- a part of the workers for each class of websockets ---------------------------------------------------------------
+
+
+def test_a_slow_class_leaves_workers_to_others(stage: Stage, dispatch: str) -> None:
+    manager = stage.manager(workers=3, dispatch=dispatch)
+    limits = manager.limits.but(max_workers=2)
+    slow: list[tuple[Gate, Peer]] = []
+    for _ in range(6):
+        websocket, peer = stage.connect(None, Gate)
+        manager.add(websocket, limits=limits)
+        slow.append((websocket, peer))
+        peer.send(peer.text("wait"))
+    until(lambda: sum(bool(websocket.messages) for websocket, _ in slow) == 2)
+    _, quick = stage.connect(manager, EchoRecorder)
+    for number in range(50):
+        quick.send(quick.text(str(number)))
+        assert quick.receive_text() == str(number)
+    for _, peer in slow:
+        peer.sync()  # who waits for a worker is not forgotten
+    assert sum(bool(websocket.messages) for websocket, _ in slow) == 2
+    for websocket, _ in slow:
+        websocket.gate.set()
+    for websocket, peer in slow:
+        assert peer.receive_text() == "wait"
+        assert peer.say_goodbye() == (1000, "")
+        assert websocket.end() == (1000, b"")
+
+
+def test_the_part_is_kept_when_many_come_and_go(stage: Stage, dispatch: str) -> None:
+    limit, inside, most = 2, [0], [0]
+    lock = threading.Lock()
+
+    def count(websocket: Recorder, message: Message) -> None:
+        with lock:
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+        if int(message.data) % 7 == 0:
+            threading.Event().wait(0.001)  # so that callbacks meet
+        with lock:
+            inside[0] -= 1
+        websocket.send(message.data)
+
+    manager = stage.manager(workers=8, dispatch=dispatch, max_workers=limit)
+    kind = Script.of(message=count)
+    peers = [stage.connect(manager, kind)[1] for _ in range(20)]
+    for number in range(30):
+        for peer in peers:
+            peer.send(peer.text(str(number)))
+    for peer in peers:
+        assert [peer.receive_text() for _ in range(30)] == [str(number) for number in range(30)]
+        assert peer.say_goodbye() == (1000, "")
+    assert 1 <= most[0] <= limit
+
+
+def test_each_class_has_its_own_part(stage: Stage, dispatch: str) -> None:
+    class Other(Gate):
+        """Another class."""
+
+    manager = stage.manager(workers=4, dispatch=dispatch, max_workers=1)
+    held = [stage.connect(manager, kind) for kind in (Gate, Other)]
+    for websocket, peer in held:
+        peer.send(peer.text("wait"))
+        websocket.wait_entered()
 
 
 # --- callbacks that take long -----------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ COUNTS = (
     "max_connections_per_ip",
     "max_messages_per_second",
     "max_waiting_senders",
+    "max_workers",
 )
 SIZES = ("max_inbox_messages", "max_inbox_size", "max_outbox_size")
 INTERVALS = ("message_timeout", "ping_interval", "ping_timeout")
@@ -34,6 +35,7 @@ def test_the_defaults() -> None:
         "max_outbox_size": 1 << 20,
         "send_timeout": 10.0,
         "max_waiting_senders": None,
+        "max_workers": None,
         "overflow": "close",
         "max_connections": None,
         "max_connections_per_ip": None,

@@ -20,6 +20,7 @@ class Turn:
 
     def __init__(self, function: Callable[[], object] = lambda: None, more: int = 0) -> None:
         self.queued_at = 0.0
+        self.bulkhead = None
         self.function = function
         self.more = more
         self.done = threading.Event()

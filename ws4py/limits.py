@@ -82,6 +82,8 @@ class Limits:
     :ivar send_timeout: how long ``send`` waits at most, before the peer is given up as a slow consumer.
     :ivar max_waiting_senders: workers that may wait in ``send`` at once, past which the next one's peer is given up as
         a slow consumer; None is half of the workers, and at least one.
+    :ivar max_workers: callbacks of websockets of this one's class that may run at once, so that slow handlers leave
+        workers to others; None is as many as there are. Not under gevent, where there is no pool to use up.
     :ivar overflow: what a broadcast does where it would have to wait.
     :ivar max_connections: of the manager at once, until their descriptors are given back; further handshakes are
         refused with 503.
@@ -143,6 +145,10 @@ class Limits:
             of_manager=True,
             max_waiting_senders="closed: too many senders wait",
         ),
+    )
+    max_workers: int | None = field(
+        default=None,
+        metadata=_rule("number", "other callbacks of the same class of websockets wait for these", optional=True),
     )
     overflow: OverflowPolicy = field(
         default="close",

@@ -271,6 +271,9 @@ class AdaptiveScheduler:
                 job = queue.popleft()
             except IndexError:
                 break
+            bulkhead = job.bulkhead
+            if bulkhead is not None and not bulkhead.enter(job):
+                continue
             if began < self._eager_until:
                 if not self._coming and not role.locked():
                     self._send_worker()
@@ -292,6 +295,8 @@ class AdaptiveScheduler:
                 waits, turns = counters.queue_wait.settle(), counters.turn_time.settle()
             if now - began > PATIENCE:
                 worker.reported = False
+            if bulkhead is not None and (other := bulkhead.leave()) is not None:
+                queue.append(other)
             if more:
                 job.queued_at = now
                 queue.append(job)

@@ -9,6 +9,7 @@ import os
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Final
@@ -24,7 +25,7 @@ from ws4py.limits import Limits, OverflowPolicy
 from ws4py.manager.adaptive import AdaptiveScheduler
 from ws4py.manager.fanout import SharedMessage
 from ws4py.manager.inline import InlineScheduler
-from ws4py.manager.member import Member
+from ws4py.manager.member import Bulkhead, Member
 from ws4py.manager.pool import PoolScheduler
 from ws4py.manager.process import managers
 from ws4py.manager.reactor import Reactor
@@ -117,6 +118,7 @@ class WebSocketManager:
         self._scheduler: Scheduler | None = None
         self._reactor: Reactor | None = None
         self._foreground: threading.Thread | None = None  # keeps the process alive
+        self._bulkheads: weakref.WeakValueDictionary[tuple[type, int], Bulkhead] = weakref.WeakValueDictionary()
         self._reported: dict[type, float] = {}
         self._retired = WorkerCounters()  # of earlier runs
         self._broadcasts = self._deliveries = self._failures = self._slow_callbacks = 0
@@ -354,6 +356,9 @@ class WebSocketManager:
             if limits is None:
                 limits = self.limits.but(**websocket._limits) if websocket._limits else self.limits
             member, counted = self._make_member(websocket, address)
+            if limits.max_workers is not None:
+                key = type(websocket), limits.max_workers
+                member.bulkhead = self._bulkheads.setdefault(key, Bulkhead(limits.max_workers))
             connection = member.connection = Connection(self._engine, member, websocket.stream, limits)
             if not websocket._attach(connection, before):
                 raise ValueError(f"{websocket!r} is under another manager")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from typing import Any
 
 from ws4py.engine import END, OPENED, Connection
@@ -13,9 +14,49 @@ from ws4py.logs import Named
 from ws4py.messaging import CloseCode, CloseControlMessage
 from ws4py.websocket import WebSocket
 
-__all__ = ["Member"]
+__all__ = ["Bulkhead", "Member"]
 
 logger = logging.getLogger("ws4py")
+
+
+class Bulkhead:
+    """Lets the callbacks of one class of websockets take a part of the workers only.
+
+    :param limit: how many may run at once.
+    """
+
+    __slots__ = ("__weakref__", "_free", "_waiting")
+
+    def __init__(self, limit: int) -> None:
+        self._free = [None] * limit  # the places that nobody has
+        self._waiting: deque[Member] = deque()
+
+    def enter(self, member: Member) -> bool:
+        """Take a place; return False if there is none, and :meth:`leave` will return the member later."""
+        try:
+            self._free.pop()
+            return True
+        except IndexError:
+            self._waiting.append(member)
+        # Whoever leaves gives his place back before he looks who waits; so look once more after saying so.
+        try:
+            self._free.pop()
+        except IndexError:
+            return False
+        try:
+            self._waiting.remove(member)
+        except ValueError:  # somebody who left has taken it along
+            self._free.append(None)
+            return False
+        return True
+
+    def leave(self) -> Member | None:
+        """Give a place back; return a member that waits for one, which is to be put on the run queue."""
+        self._free.append(None)
+        try:
+            return self._waiting.popleft()
+        except IndexError:
+            return None
 
 
 class Member(Named):
@@ -32,6 +73,7 @@ class Member(Named):
     __slots__ = (
         "abandoned",
         "address",
+        "bulkhead",
         "connection",
         "counted_address",
         "failed",
@@ -51,6 +93,7 @@ class Member(Named):
         self.address = address
         self.path = path
         self.counted_address: str | None = None  # for max_connections_per_ip
+        self.bulkhead: Bulkhead | None = None
         self.failed = False  # a handler raised, or the application gave the connection up: messages are passed over
         self.abandoned = False  # the application has it back, open
         self.finishing = False  # closed() is due or running

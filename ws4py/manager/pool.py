@@ -212,6 +212,9 @@ class WorkerPool:
                     break
                 now = clock()
                 continue
+            bulkhead = job.bulkhead
+            if bulkhead is not None and not bulkhead.enter(job):
+                continue
             self._taken_at = worker.began = began = now  # the end of one turn is the beginning of the next
             self._taker = lock
             worker.reported = False
@@ -227,6 +230,8 @@ class WorkerPool:
             turns.append(now - began)
             if len(turns) >= KEPT_VALUES:
                 waits, turns = counters.queue_wait.settle(), counters.turn_time.settle()
+            if bulkhead is not None and (other := bulkhead.leave()) is not None:
+                queue.append(other)
             if more:
                 job.queued_at = now
                 queue.append(job)

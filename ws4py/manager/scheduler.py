@@ -31,6 +31,8 @@ class Job(Protocol):
     """What can be put on the run queue: a connection with something in its inbox."""
 
     queued_at: float
+    bulkhead: Any
+    """Bounds how many of its kind may run at once; None if nothing does."""
 
     def run_turn(self, counters: WorkerCounters) -> bool:
         """Run the callbacks that are due, and tell whether there are more. May block."""
