@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from typing import Any
@@ -15,6 +16,7 @@ from gevent import socket  # noqa: E402
 from gevent.event import Event  # noqa: E402
 
 from tests.helpers import KEY, PATIENCE, quiet  # noqa: E402
+from tests.test_fork import in_child  # noqa: E402
 from ws4py.exc import ManagerError  # noqa: E402
 from ws4py.framing import FIN, OPCODE_CLOSE, OPCODE_TEXT, build_frame  # noqa: E402
 from ws4py.messaging import Message  # noqa: E402
@@ -231,6 +233,33 @@ def test_removing_waits_for_the_callback_that_runs() -> None:
     for one in (manager, another):
         one.stop()
         one.join(PATIENCE)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_sends_and_leaves_the_rest_to_its_parent() -> None:
+    """Its hub is a copy of the parent's."""
+    manager = GreenletManager(drain_timeout=0.2)
+    manager.start()
+    websocket, peer = connect(manager)
+    check(peer)
+    peer.sendall(X)
+
+    def child() -> None:
+        gevent.reinit()
+        websocket.send("y")
+        gevent.sleep(0.01)  # the hub looks at the sockets
+        with pytest.raises(ManagerError):
+            manager.stop()
+
+    in_child(child)
+    data = b""
+    while len(data) < 6:
+        data += peer.recv(100)
+    assert {data[:3], data[3:]} == {ECHO, b"\x81\x01y"}
+    check(peer)
+    peer.close()
+    manager.stop()
+    manager.join(PATIENCE)
 
 
 PROGRAM = """

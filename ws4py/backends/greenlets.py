@@ -8,6 +8,7 @@ as another batch.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from gevent.event import Event
 
 from ws4py.engine.counters import WorkerCounters
 from ws4py.engine.pollers import LONGEST_WAIT, READ
+from ws4py.engine.relay import Relay
 from ws4py.engine.transport import PlainTransport, TLSTransport, Transport
 
 __all__ = [
@@ -173,6 +175,7 @@ class HubPoller:
         self._notify = notify
         self._watchers: dict[int, Any] = {}
         self._events: list[tuple[int, int]] = []
+        self._left = False
         self._on_event = self._ready  # one bound method for all
 
     def register(self, fd: int, interest: int = READ) -> None:
@@ -192,7 +195,16 @@ class HubPoller:
             watcher.stop()
             watcher.close()
 
+    def leave(self) -> None:
+        """Leave what is watched to the parent process: each is watched no longer when the hub meets it here. To stop
+        them now, before gevent has given this process a loop of its own, could stop the parent's.
+        """
+        self._left = True
+
     def _ready(self, events: int, fd: int) -> None:
+        if self._left:
+            self.unregister(fd)
+            return
         self._events.append((fd, events))
         if len(self._events) == 1:
             self._notify()
@@ -242,10 +254,12 @@ class GreenletScheduler:
     :param reactor: what polls.
     :param spawn: starts a greenlet; it may wait for a place in a pool.
     :param hub: that polls.
+    :param poller: of that hub.
     """
 
-    def __init__(self, reactor: Any, spawn: Callable[..., gevent.Greenlet], hub: Any) -> None:
+    def __init__(self, reactor: Any, spawn: Callable[..., gevent.Greenlet], hub: Any, poller: HubPoller) -> None:
         self.reliefs = 0
+        self._poller = poller
         self._reactor = reactor
         self._spawn = spawn
         self._hub = hub
@@ -276,7 +290,9 @@ class GreenletScheduler:
         return not self._ended.is_set()
 
     def after_fork_in_child(self) -> None:
-        """See :meth:`Scheduler.after_fork_in_child`."""
+        """See :meth:`Scheduler.after_fork_in_child`: the hub is a copy of the parent's, and leaves all to it."""
+        self._ending = True
+        self._poller.leave()
 
     def in_own_thread(self) -> bool:
         """See :meth:`Scheduler.in_own_thread`: whether the caller is the hub."""
@@ -319,7 +335,7 @@ class GreenletScheduler:
     def cycle(self) -> None:
         """Do what is due, read what is ready, let the greenlets have their turns, write what they sent. In the hub."""
         reactor = self._reactor
-        if reactor.finished:
+        if reactor.finished or self._ending:
             return
         try:
             self._resume(reactor.cycle(0.0))
@@ -498,6 +514,7 @@ class Greenlets:
     def __init__(self, spawn: Callable[..., gevent.Greenlet] = gevent.spawn) -> None:
         self._spawn = spawn
         self._hub: Any = None
+        self._poller: Any = None
         self._scheduler: GreenletScheduler | None = None
 
     def make_lock(self) -> Any:
@@ -519,10 +536,12 @@ class Greenlets:
     def make_poller(self, wake: Callable[[], None]) -> HubPoller:
         """Return what waits for sockets, in the hub of the calling thread."""
         self._hub = gevent.get_hub()
-        return HubPoller(self._hub.loop, wake)
+        self._poller = HubPoller(self._hub.loop, wake)
+        return self._poller
 
-    def make_relay(self) -> None:
-        """Forked processes can't send here: their hub is a copy of the parent's."""
+    def make_relay(self) -> Relay | None:
+        """Return what carries the messages of forked processes; None where there are none."""
+        return Relay() if hasattr(os, "fork") else None
 
     def make_wakeup(self) -> _HubWakeup:
         """Return what wakes the hub."""
@@ -534,7 +553,7 @@ class Greenlets:
 
     def make_scheduler(self, reactor: Any) -> GreenletScheduler:
         """Return what runs callbacks."""
-        self._scheduler = GreenletScheduler(reactor, self._spawn, self._hub)
+        self._scheduler = GreenletScheduler(reactor, self._spawn, self._hub, self._poller)
         return self._scheduler
 
     def make_transport(self, sock: Any, on_close: Callable[[], object]) -> tuple[Transport, Any]:

@@ -69,8 +69,11 @@ class Relay:
     # --- in a forked process ------------------------------------------------------------------------------------------
 
     def after_fork_in_child(self) -> None:
-        """Leave receiving to the parent: once that is gone, sending fails."""
-        self._reader.close()
+        """Leave receiving to the parent: once that is gone, sending fails.
+
+        The descriptor's number stays taken, since a copy of the parent's event loop may be watching it.
+        """
+        os.dup2(self._writer.fileno(), self._reader.fileno(), inheritable=False)
 
     def send(self, fd: int, number: int, opcode: int, payload: bytes, timeout: float) -> None:
         """Hand a message to the parent. Any thread of the child may call.
