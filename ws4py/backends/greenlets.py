@@ -536,8 +536,8 @@ class Greenlets:
     def make_poller(self, wake: Callable[[], None]) -> HubPoller:
         """Return what waits for sockets, in the hub of the calling thread."""
         self._hub = gevent.get_hub()
-        self._poller = HubPoller(self._hub.loop, wake)
-        return self._poller
+        poller = self._poller = HubPoller(self._hub.loop, wake)
+        return poller
 
     def make_relay(self) -> Relay | None:
         """Return what carries the messages of forked processes; None where there are none."""
