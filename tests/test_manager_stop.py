@@ -387,7 +387,7 @@ def test_a_poller_that_fails_ends_all_in_order(stage: Stage) -> None:
         poller.broken = True
         assert websocket.end()[0] == 1006
         manager.join(PATIENCE)
-    assert "its connections are dropped" in records[0].getMessage()
+    assert "its connections were dropped" in records[0].getMessage()
     assert peer.receive_close()[0] == 1001
     peer.expect_end()
     with pytest.raises(ManagerError):
