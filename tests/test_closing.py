@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -268,10 +269,10 @@ def test_a_lost_connection_is_told_in_words_of_ours() -> None:
 
 # --- any order --------------------------------------------------------------------------------------------------------
 
-STEPS = {
-    "send": lambda closing, close: closing.send(close),
-    "receive": lambda closing, close: closing.receive(close),
-    "fail": lambda closing, close: closing.fail(close),
+STEPS: dict[str, Callable[[Closing, CloseControlMessage], object]] = {
+    "send": Closing.send,
+    "receive": Closing.receive,
+    "fail": Closing.fail,
     "reply": lambda closing, close: closing.reply(),
     "lose": lambda closing, close: closing.lose(),
 }
@@ -291,7 +292,7 @@ def test_in_any_order_one_close_is_sent_and_one_thing_ends_reading(steps: list[s
             out.append(result)
         assert closing.state >= before[0]
         assert closing.read_ended >= before[3], "reading does not begin again"
-        assert closing.may_send <= before[4], "sending does not begin again"
+        assert closing.may_send <= before[4], "sending does not begin again, and nothing here opens"
         if before[3]:
             assert (closing.received, closing.due) == before[1:3]
     assert len(out) <= 1

@@ -87,8 +87,8 @@ class Closing:
 
     @property
     def may_send(self) -> bool:
-        """Whether messages, Pings and Pongs may be sent: until a Close is (section 5.5.1)."""
-        return self.sent is None and self.state != CLOSED
+        """Whether messages, Pings and Pongs may be sent: from the opening handshake until a Close is (section 5.5.1)."""
+        return self.sent is None and self.state in (OPEN, CLOSING)
 
     @property
     def read_ended(self) -> bool:
