@@ -51,6 +51,22 @@ def test_tcp_may_end_at_any_time() -> None:
     assert all(after is State.CLOSED for (_, event), after in TRANSITIONS.items() if event is Event.LOST)
 
 
+EVENTS: dict[Event, Callable[[Closing], object]] = {
+    Event.SENT: lambda closing: closing.send(NORMAL),
+    Event.RECEIVED: lambda closing: closing.receive(AWAY),
+    Event.FAILED: lambda closing: closing.fail(WRONG),
+    Event.LOST: lambda closing: closing.lose(),
+}
+
+
+@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("event", list(EVENTS))
+def test_every_event_in_every_state(state: State, event: Event) -> None:
+    closing = Closing(state)
+    EVENTS[event](closing)
+    assert closing.state is TRANSITIONS.get((state, event), state)
+
+
 def test_before_the_opening_handshake_is_done_there_is_nothing_to_close() -> None:
     closing = Closing(State.CONNECTING)
     assert not closing.send(NORMAL)
