@@ -87,7 +87,7 @@ class Closing:
 
     @property
     def may_send(self) -> bool:
-        """Whether messages, Pings and Pongs may be sent: from the opening handshake until a Close is (section 5.5.1)."""
+        """Whether messages, Pings and Pongs may be sent: from the opening handshake to a Close (section 5.5.1)."""
         return self.sent is None and self.state in (OPEN, CLOSING)
 
     @property
