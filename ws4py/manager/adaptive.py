@@ -215,10 +215,9 @@ class AdaptiveScheduler:
                     finally:
                         slots.append(slot)
                 elif role.acquire(False):
-                    self._coming = False
-                    timeout = 0.0 if queue and worker.polls_first else None
-                    worker.polls_first = False
-                    self._poll(timeout)
+                    self._coming = worker.polls_first = False
+                    # Whoever had the role before put on the run queue what was ready; so having it, look again.
+                    self._poll(0.0 if queue and slots else None)
                     in_place = True
                 else:
                     worker.polls_first = in_place = False
@@ -246,15 +245,13 @@ class AdaptiveScheduler:
         self._polled_at = now = time.monotonic()
         for job in ready:
             job.queued_at = now
+        self._queue.extend(ready)  # while the role is held: the next one who has it must not wait then
         if reactor.finished:
-            self._queue.extend(ready)
             self._finish(failed)
             return
         self._role.release()
-        if ready:
-            self._queue.extend(ready)
-            if self._watchdog.asleep:
-                self._watchdog.wake()
+        if ready and self._watchdog.asleep:
+            self._watchdog.wake()
 
     def _run(self, worker: Worker, in_place: bool) -> None:
         """Run callbacks until the queue is empty. A slot is held.
