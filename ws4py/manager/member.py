@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from typing import Any
 
@@ -25,38 +26,29 @@ class Bulkhead:
     :param limit: how many may run at once.
     """
 
-    __slots__ = ("__weakref__", "_free", "_waiting")
+    __slots__ = ("__weakref__", "_free", "_lock", "_waiting")
 
     def __init__(self, limit: int) -> None:
-        self._free = [None] * limit  # the places that nobody has
+        self._lock = (
+            threading.Lock()
+        )  # over the two: who gives a place back must see who waits, and the other way round
+        self._free = limit  # how many places nobody has
         self._waiting: deque[Member] = deque()
 
     def enter(self, member: Member) -> bool:
         """Take a place; return False if there is none, and :meth:`leave` will return the member later."""
-        try:
-            self._free.pop()
+        with self._lock:
+            if not self._free:
+                self._waiting.append(member)
+                return False
+            self._free -= 1
             return True
-        except IndexError:
-            self._waiting.append(member)
-        # Whoever leaves gives his place back before he looks who waits; so look once more after saying so.
-        try:
-            self._free.pop()
-        except IndexError:
-            return False
-        try:
-            self._waiting.remove(member)
-        except ValueError:  # somebody who left has taken it along
-            self._free.append(None)
-            return False
-        return True
 
     def leave(self) -> Member | None:
         """Give a place back; return a member that waits for one, which is to be put on the run queue."""
-        self._free.append(None)
-        try:
-            return self._waiting.popleft()
-        except IndexError:
-            return None
+        with self._lock:
+            self._free += 1
+            return self._waiting.popleft() if self._waiting else None
 
 
 class Member(Named):
