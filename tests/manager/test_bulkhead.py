@@ -14,7 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.helpers import PATIENCE, start_thread
-from ws4py.manager.member import Bulkhead
+from ws4py.manager import member as module
+
+Bulkhead: Any = module.Bulkhead  # of members that are anything
 
 
 def members(count: int) -> list[Any]:

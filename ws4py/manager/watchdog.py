@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
@@ -12,6 +13,8 @@ from typing import Any, Final, NamedTuple
 from ws4py.manager.scheduler import Worker
 
 __all__ = ["LOOKS", "SlowCallbacks", "Watchdog"]
+
+logger = logging.getLogger("ws4py")
 
 LOOKS: Final = (0.002, 0.02)
 """How often, in seconds, it looks while callbacks run: if nobody polls, and if somebody does.
@@ -100,4 +103,8 @@ class Watchdog(threading.Thread):
             job = worker.job
             if job is not None and not worker.reported and now - worker.began > slow.seconds:
                 worker.reported = True
-                slow.report(job, now - worker.began, sys._current_frames().get(worker.thread.ident or 0))
+                frame = sys._current_frames().get(worker.thread.ident or 0)
+                try:
+                    slow.report(job, now - worker.began, frame)
+                except BaseException:
+                    logger.exception("That a callback takes long could not be reported")
