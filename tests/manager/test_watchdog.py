@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import PATIENCE, quiet, until, wait_for
+from tests.helpers import PATIENCE, quiet, until
 from ws4py.manager.scheduler import Worker
 from ws4py.manager.watchdog import LOOKS, QUIET_LOOKS, SlowCallbacks, Watchdog
 
@@ -141,16 +141,6 @@ def test_it_can_be_stopped_at_any_time(post: Post, state: str) -> None:
         post.watchdog.stop()
     post.watchdog.join(PATIENCE)
     assert not post.watchdog.is_alive()
-
-
-def test_something_may_follow_its_end() -> None:
-    ended = threading.Event()
-    watchdog = Watchdog(lambda: None, list, None, at_end=ended.set)
-    watchdog.start()
-    assert not ended.is_set()
-    watchdog.stop()
-    wait_for(ended)
-    watchdog.join(PATIENCE)
 
 
 # --- slow callbacks ---------------------------------------------------------------------------------------------------

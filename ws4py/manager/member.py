@@ -29,9 +29,8 @@ class Bulkhead:
     __slots__ = ("__weakref__", "_free", "_lock", "_waiting")
 
     def __init__(self, limit: int) -> None:
-        self._lock = (
-            threading.Lock()
-        )  # over the two: who gives a place back must see who waits, and the other way round
+        # Over both: who gives a place back must see who waits, and the other way round.
+        self._lock = threading.Lock()
         self._free = limit  # how many places nobody has
         self._waiting: deque[Member] = deque()
 
