@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import multiprocessing
 import os
 import select
+import subprocess
 import sys
 import threading
 import traceback
@@ -24,6 +27,7 @@ from tests.helpers import (
     Peer,
     Recorder,
     Stage,
+    open_fds,
     start_thread,
     tcp_pair,
     unix_pair,
@@ -32,14 +36,18 @@ from tests.helpers import (
 )
 from ws4py.client.threadedclient import WebSocketClient
 from ws4py.exc import ConnectionClosed, ManagerError, SlowConsumer
+from ws4py.extensions import Codec
+from ws4py.extensions.permessage_deflate import DeflateAgreement
+from ws4py.framing import FIN, OPCODE_TEXT, RSV1
 from ws4py.manager import WebSocketManager
+from ws4py.messaging import Message
 from ws4py.websocket import EchoWebSocket, WebSocket
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
 
-def in_child(function: Callable[[], None]) -> None:
-    """Run a function in a forked process, which must end well, and in time."""
+def start_child(function: Callable[[], None]) -> Child:
+    """Run a function in a forked process, which is returned."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of fork() with threads: that is what is tested
@@ -55,20 +63,43 @@ def in_child(function: Callable[[], None]) -> None:
         finally:
             os._exit(status)
     os.close(writer)
-    text = b""
-    try:
-        while select.select([reader], [], [], PATIENCE)[0]:
-            data = os.read(reader, 65536)
-            if not data:
-                break
-            text += data
-        else:
-            os.kill(pid, 9)
-            text += b"the child did not end in time"
-    finally:
-        os.close(reader)
-        _, status = os.waitpid(pid, 0)
-    assert status == 0, text.decode()
+
+    return Child(pid, reader)
+
+
+class Child:
+    """A forked process.
+
+    :param reader: of a pipe, on which it says what has gone wrong.
+    """
+
+    def __init__(self, pid: int, reader: int) -> None:
+        self.pid = pid
+        self._reader = reader
+
+    def __call__(self) -> None:
+        """Wait for its end, which must be a good one, and in time."""
+        reader, pid = self._reader, self.pid
+        text = b""
+        try:
+            poller = select.poll()
+            poller.register(reader, select.POLLIN)
+            while poller.poll(PATIENCE * 1000):
+                data = os.read(reader, 65536)
+                if not data:
+                    break
+                text += data
+            else:
+                os.kill(pid, 9)
+                text += b"the child did not end in time"
+        finally:
+            os.close(reader)
+            _, status = os.waitpid(pid, 0)
+        assert status == 0, text.decode()
+
+
+def in_child(function: Callable[[], None]) -> None:
+    start_child(function)()
 
 
 def in_child_of_child(function: Callable[[], None]) -> None:
@@ -99,16 +130,75 @@ def test_a_child_sends_on_an_inherited_websocket(stage: Stage, run: Any, workers
     assert peer.receive_text() == "from the parent"
 
 
-def test_a_child_sends_while_the_parents_threads_hold_locks(stage: Stage) -> None:
-    """The child has none of the threads that would release them."""
+@pytest.mark.parametrize("seconds", [0.2, PATIENCE])
+def test_a_child_sends_while_the_parents_threads_hold_locks(stage: Stage, seconds: float) -> None:
+    """The child has none of the threads that would release them; so the fork waits for those, but not for ever."""
     manager = stage.manager()
     websocket, peer = stage.connect(manager, Recorder)
     wait_for(websocket.was_opened)
     connection: Any = websocket._connection
-    with connection.lock, manager._engine.lock:
-        in_child(lambda: websocket.send("from the child"))
+    held, let_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with manager._guard, manager._registry.lock, connection.lock, manager._engine.lock:
+            held.set()
+            let_go.wait(seconds)
+
+    def child() -> None:
+        websocket.send("from the child")
+        assert not manager.running
+        manager.stats()
+
+    holder = start_thread(hold)
+    wait_for(held)
+    in_child(child)
+    let_go.set()
+    holder.result()
     assert peer.receive_text() == "from the child"
     peer.sync()
+
+
+class Forker(Recorder):
+    """Forks in a handler, which returns in both processes; then it echoes."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.children: list[int] = []
+
+    def on_message(self, message: Message) -> None:
+        if message.data.startswith(b"fork"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                pid = os.fork()
+            if pid:
+                self.children.append(pid)
+            elif message.data == b"fork and raise":
+                raise ValueError("in the child")
+            else:
+                return
+        self.send(message.data, message.is_binary)
+
+
+@pytest.mark.parametrize("text", ["fork", "fork and raise"])
+@pytest.mark.parametrize(
+    "options", [{}, {"workers": 0}, {"workers": 1}, {"dispatch": "pool"}], ids=["adaptive", "inline", "one", "pool"]
+)
+def test_a_child_that_comes_back_from_a_callback_runs_no_other_one(stage: Stage, options: Any, text: str) -> None:
+    """The parent does: what waits is for it. In the child the thread ends, and with it the process."""
+    manager = stage.manager(**options)
+    other, other_peer = stage.connect(manager, EchoRecorder)
+    websocket, peer = stage.connect(manager, Forker)
+    wait_for(other.was_opened)
+    wait_for(websocket.was_opened)
+    peer.send(peer.text(text), peer.text("two"), peer.text("three"))
+    other_peer.send(other_peer.text("x"))
+    assert [peer.receive_text() for _ in range(3)] == [text, "two", "three"]
+    assert other_peer.receive_text() == "x"
+    (pid,) = websocket.children
+    until(lambda: os.waitpid(pid, os.WNOHANG)[0])
+    goes_on(other, other_peer)
+    goes_on(websocket, peer)
+    assert websocket.events[-1][0] == "closed"
 
 
 def test_what_the_parent_has_queued_is_not_sent_twice(stage: Stage) -> None:
@@ -157,23 +247,84 @@ def test_a_childs_send_has_its_deadline(stage: Stage) -> None:
 
     in_child(child)
     blocked.gate.set()
+    assert peer.receive_text() == "x"
+    in_child(lambda: blocked.send("end"))
+    whole = list(iter(peer.receive_message, b"end"))
+    assert {len(message) for message in whole} <= {1 << 20}
 
 
-def test_a_slow_peer_does_not_stop_the_relay_for_ever(stage: Stage) -> None:
-    manager = stage.manager(send_timeout=0.2, max_outbox_size=1000)
-    slow, _ = stage.connect(manager, Recorder, small=True)
+def test_a_child_waits_where_there_are_many_descriptors(stage: Stage) -> None:
+    """More than select() can watch."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], min(limits[1], 2048)), limits[1]))
+    others = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        manager = stage.manager(workers=0)
+        blocked, peer = stage.connect(manager, Gate)
+        wait_for(blocked.was_opened)
+        peer.send(peer.text("x"))
+        blocked.wait_entered()
+
+        def child() -> None:
+            with pytest.raises(SlowConsumer):
+                send_for_ever(blocked, 0.1)
+
+        in_child(child)
+        blocked.gate.set()
+    finally:
+        for fd in others:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_slow_peer_keeps_nobody_else_waiting(stage: Stage) -> None:
+    """A child waits for it, as a thread would; others are sent to meanwhile. Then it is given up."""
+    manager = stage.manager(max_outbox_size=1000)
+    slow, slow_peer = stage.connect(manager, Recorder, small=True)
     other, peer = stage.connect(manager, Recorder)
     wait_for(slow.was_opened)
     wait_for(other.was_opened)
 
     def child() -> None:
-        for _ in range(20):
-            slow.send(bytes(10_000), binary=True, timeout=PATIENCE)
-        other.send("for another one", timeout=PATIENCE)
+        def fill() -> None:
+            while True:
+                slow.send(bytes(1000), binary=True, timeout=0)
+                other.ping("")  # the parent keeps up
+
+        with pytest.raises(SlowConsumer, match="no room"):
+            fill()
+        waiting = start_thread(slow.send, "more", False, 0.5)
+        for number in range(100):
+            other.send(f"for another one {number}")
+        with pytest.raises(SlowConsumer, match=r"did not read for 0\.5 seconds"):
+            waiting.result()
+        with pytest.raises(ConnectionClosed):
+            slow.send("x")
+        other.send("end")
 
     in_child(child)
-    assert peer.receive_text() == "for another one"
-    assert slow.end()[0] == 1006
+    assert list(iter(peer.receive_text, "end")) == [f"for another one {number}" for number in range(100)]
+    assert slow_peer.receive_rest_until_close()[-1].payload[2:] == b"Slow consumer"
+    limits = manager.stats().limits
+    assert limits["send_timeout"] == 1
+
+
+def test_a_child_keeps_pace_with_its_peer(stage: Stage) -> None:
+    """What it sends in all is much more than an outbox has room for."""
+    manager = stage.manager(max_outbox_size=10_000)
+    websocket, peer = stage.connect(manager, Recorder, tcp_pair)
+    wait_for(websocket.was_opened)
+    received: list[bytes] = []
+    reader = start_thread(lambda: received.extend(peer.receive_message() for _ in range(40)))
+
+    def child() -> None:
+        for number in range(40):
+            websocket.send(bytes([number]) * 500_000, binary=True)
+
+    in_child(child)
+    reader.result()
+    assert received == [bytes([number]) * 500_000 for number in range(40)]
 
 
 def test_a_child_is_told_that_its_parent_has_stopped(stage: Stage) -> None:
@@ -270,15 +421,154 @@ def test_a_manager_that_does_not_run_can_be_started_in_a_child(stage: Stage, sto
     in_child(child)
 
 
-def test_a_child_that_ends_closes_nothing_of_the_parents(stage: Stage) -> None:
+@pytest.mark.parametrize("kind", ["tcp_pair", "ssl_pair", "openssl_pair"])
+def test_a_child_closes_nothing_of_the_parents(stage: Stage, kind: str, certificates: Certificates) -> None:
+    """Neither when it ends, nor when it gives up what it has inherited."""
     manager = stage.manager()
-    websocket, peer = stage.connect(manager, EchoRecorder, tcp_pair)
+    websocket, peer = stage.connect(manager, EchoRecorder, getattr(certificates, kind, tcp_pair))
     wait_for(websocket.was_opened)
+
+    def child() -> None:
+        sock = websocket.sock
+        websocket.terminate()
+        websocket.close_connection()
+        sock.close()
+        websocket.sock = websocket._connection = None
+        del sock
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
+        exit_in_order()
+
     in_child(lambda: None)
+    in_child(child)
+    goes_on(websocket, peer)
+
+
+def exit_in_order() -> None:
+    """Do what the interpreter does at the end of a process."""
+    atexit._run_exitfuncs()
+
+
+def test_descriptors_are_closed_by_exec(stage: Stage) -> None:
+    before = {fd for fd, _ in open_fds()}
+    manager = stage.manager()
+    websocket, _ = stage.connect(manager, Recorder)
+    wait_for(websocket.was_opened)
+    opened = {fd for fd, _ in open_fds()} - before
+    assert len(opened) >= 5
+    assert not any(os.get_inheritable(fd) for fd in opened)
+
+
+def test_a_child_is_told_that_its_parent_was_killed(stage: Stage) -> None:
+    """Whether it was about to send, or waits for the parent to take something."""
+    parents: list[int] = []
+    reader, writer = os.pipe()
+
+    def parent() -> None:
+        manager = WebSocketManager(workers=0)
+        ours, theirs = unix_pair()
+        websocket = Gate(ours)
+        manager.start()
+        manager.add(websocket)
+        peer = Peer(theirs)
+        peer.send(peer.text("x"))
+        websocket.wait_entered()  # so the manager takes nothing for now
+        os.write(writer, b"%d " % os.getpid())
+        start_child(lambda: child(websocket))
+        threading.Event().wait(PATIENCE)
+
+    def child(websocket: WebSocket) -> None:
+        threads = [start_thread(send_for_ever, websocket) for _ in range(2)]
+        with pytest.raises(SlowConsumer):
+            send_for_ever(websocket, 0.1)  # those above wait by now
+        os.write(writer, b"waits ")
+        for thread in threads:
+            with pytest.raises(ConnectionClosed, match="gone"):
+                thread.result()
+        with pytest.raises(ConnectionClosed, match="gone"):
+            websocket.send("x", timeout=0)
+        os.write(writer, b"told")
+
+    join = start_child(parent)
+    text = b""
+    while b"waits" not in text:
+        text += os.read(reader, 100)
+    parents.append(int(text.split()[0]))
+    os.kill(parents[0], 9)
+    with pytest.raises(AssertionError):
+        join()
+    os.close(writer)
+    while data := os.read(reader, 100):
+        text += data
+    os.close(reader)
+    assert text.endswith(b"told")
+
+
+def send_for_ever(websocket: WebSocket, timeout: float = PATIENCE) -> None:
+    while True:
+        websocket.send(bytes(100_000), binary=True, timeout=timeout)
+
+
+def test_half_a_message_of_a_killed_child_harms_nobody(stage: Stage) -> None:
+    manager = stage.manager(workers=0)
+    blocked, peer = stage.connect(manager, Gate)
+    wait_for(blocked.was_opened)
     peer.send(peer.text("x"))
+    blocked.wait_entered()
+    reader, writer = os.pipe()
+
+    def killed() -> None:
+        with pytest.raises(SlowConsumer):
+            blocked.send(bytes(10 << 20), binary=True, timeout=0.1)
+        os.write(writer, b"x")
+        blocked.send(bytes(10 << 20), binary=True, timeout=PATIENCE)
+
+    join = start_child(killed)
+    assert os.read(reader, 1) == b"x"
+    os.kill(join.pid, 9)
+    with pytest.raises(AssertionError):
+        join()
+    waiting = start_child(partial(blocked.send, "from another child"))
+    blocked.gate.set()
+    waiting()
     assert peer.receive_text() == "x"
-    assert peer.say_goodbye() == (1000, "")
-    assert websocket.end() == (1000, b"")
+    assert peer.receive_text() == "from another child"
+    peer.sync()
+    os.close(reader)
+    os.close(writer)
+
+
+def test_greenlets_send_for_a_child() -> None:
+    pytest.importorskip("gevent")
+    code = """
+import os
+from gevent import socket
+from ws4py.framing import FIN, build_frame
+from ws4py.server.geventmanager import GreenletManager
+from ws4py.websocket import EchoWebSocket
+
+manager = GreenletManager()
+manager.start()
+ours, theirs = socket.socketpair()
+websocket = EchoWebSocket(ours)
+manager.add(websocket)
+
+def check():
+    theirs.sendall(build_frame(FIN | 1, b"x", b"abcd"))
+    assert theirs.recv(100) == build_frame(FIN | 1, b"x")
+
+check()
+pid = os.fork()
+if not pid:
+    websocket.send("from the child")
+    os._exit(0)
+assert theirs.recv(100) == build_frame(FIN | 1, b"from the child")
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+check()
+theirs.close()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
 
 
 # --- TLS --------------------------------------------------------------------------------------------------------------
@@ -344,46 +634,110 @@ def test_a_child_closes(stage: Stage, workers: int) -> None:
     assert websocket.end() == (4000, b"")
 
 
-def test_many_children_send_while_the_parent_does(stage: Stage) -> None:
-    """Every message arrives whole, once, and in the order of its sender."""
-    manager = stage.manager()
-    websocket, peer = stage.connect(manager, Recorder, tcp_pair)
-    wait_for(websocket.was_opened)
-    children, each = 200, 5
-    received: list[str] = []
-    reader = start_thread(lambda: received.extend(iter(peer.receive_text, "end")))
-    ended = threading.Event()
+def compressed(agreed: DeflateAgreement) -> type[Recorder]:
+    """Return a class whose websockets compress."""
 
-    def send() -> None:
-        number = 0
+    class Compressed(Recorder):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.stream.use(agreed.codec())
+
+    return Compressed
+
+
+class Inbox:
+    """Reads what a peer gets until "end" comes, and sorts it by who has sent it."""
+
+    def __init__(self, peer: Peer, codec: Codec | None) -> None:
+        self.peer = peer
+        self._codec = codec
+        self._senders: dict[str, list[int]] = {}
+        self._task = start_thread(self._read)
+
+    def _read(self) -> None:
+        while (text := self._receive()) != "end":
+            name, number, rest = text.split(" ")
+            assert rest == rest[:1] * int(number) * SIZE
+            self._senders.setdefault(name, []).append(int(number))
+
+    def _receive(self) -> str:
+        first, payload = self.peer.receive()
+        assert first & ~RSV1 == FIN | OPCODE_TEXT
+        if first & RSV1:
+            assert self._codec is not None
+            payload = b"".join(self._codec.decode(payload, True, None))
+        return payload.decode()
+
+    def senders(self) -> dict[str, list[int]]:
+        """Return the numbers of their messages, by sender."""
+        self._task.result()
+        return self._senders
+
+
+SIZE = 20_000
+"""The messages of a sender become longer by so much each time."""
+
+
+@pytest.mark.parametrize(
+    ("options", "forks"),
+    [({}, 200), ({"workers": 0}, 20), ({"workers": 1}, 20), ({"dispatch": "pool"}, 20)],
+    ids=["adaptive", "inline", "one", "pool"],
+)
+def test_children_send_while_the_parent_does(
+    stage: Stage, options: Any, forks: int, certificates: Certificates
+) -> None:
+    """Every message arrives whole, once, and in the order of its sender: plain, over TLS, and by a codec that must see
+    the messages in their order. The threads of the parent use all locks meanwhile.
+    """
+    manager = stage.manager(**options)
+    agreed = DeflateAgreement(False, False, 15, 15, 1, 8, 0)
+    pairs = [
+        stage.connect(manager, Recorder, tcp_pair),
+        stage.connect(manager, Recorder, certificates.ssl_pair),
+        stage.connect(manager, compressed(agreed), tcp_pair),
+    ]
+    inboxes = [Inbox(peer, agreed.codec() if number == 2 else None) for number, (_, peer) in enumerate(pairs)]
+    for websocket, _ in pairs:
+        wait_for(websocket.was_opened)
+    ended = threading.Event()
+    counts = {"one": 0, "two": 0}
+
+    def send(name: str) -> None:
         while not ended.is_set():
-            websocket.send(f"parent {number} " + "p" * 1000)
-            number += 1
+            number = counts[name] % 3
+            for websocket, _ in pairs:
+                websocket.send(f"{name} {number} " + "p" * number * SIZE)
+            counts[name] += 1
+            manager.stats()
 
     def send_some(child: int) -> None:
-        for item in range(each):
-            websocket.send(f"{child} {item} " + "c" * 50_000)
+        for websocket, _ in pairs:
+            for number in (1, 2, 3):
+                websocket.send(f"{child} {number} " + "c" * number * SIZE)
 
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
-        sender = start_thread(send)
-        for child in range(children):
-            in_child(partial(send_some, child))
+        threads = [start_thread(send, name) for name in counts]
+        for first in range(0, forks, 4):
+            for join in [start_child(partial(send_some, child)) for child in range(first, first + 4)]:
+                join()
     finally:
         ended.set()
         sys.setswitchinterval(before)
-    sender.result()
-    in_child(lambda: websocket.send("end"))
-    reader.result()
-    senders: dict[str, list[int]] = {}
-    for text in received:
-        name, number, rest = text.split(" ")
-        senders.setdefault(name, []).append(int(number))
-        assert set(rest) == ({"p"} if name == "parent" else {"c"})
-    parent = senders.pop("parent")
-    assert parent == list(range(len(parent)))
-    assert senders == {str(child): list(range(each)) for child in range(children)}
+    for thread in threads:
+        thread.result()
+
+    def send_end() -> None:
+        for websocket, _ in pairs:
+            websocket.send("end")
+
+    in_child(send_end)
+    for inbox in inboxes:
+        senders = inbox.senders()
+        for name, count in counts.items():
+            assert senders.pop(name) == [number % 3 for number in range(count)]
+        assert senders == {str(child): [1, 2, 3] for child in range(forks)}
 
 
 @pytest.mark.parametrize("when", ["never used", "has sent", "runs"])

@@ -276,7 +276,14 @@ class Connection:
         return True
 
     def append_message(self, opcode: int, payload: bytes) -> None:
-        """Put a whole message into the outbox, however full that is; not one that a codec must see in its order."""
+        """Put a whole message into the outbox, however full that is.
+
+        :raises ConnectionClosed: if the connection is closing or closed, possibly.
+        """
+        sender = self.sender
+        if sender is not None and sender.ordered:
+            sender.append_message(opcode, payload)
+            return
         frame = self.stream.encode_message(opcode, payload)
         with self.lock:
             if not self.may_append:

@@ -10,6 +10,8 @@ __all__ = ["NOBODY", "Backend", "Callers", "Owner"]
 class Owner(Protocol):
     """Whom a connection belongs to: a websocket, and its callbacks."""
 
+    id: int
+    """A number that no other one of the engine ever has."""
     failed: bool
     """Whether messages are passed over: a handler has raised, or the application gave the connection up."""
     finishing: bool
@@ -32,6 +34,7 @@ class Owner(Protocol):
 class Nobody:
     """Whom a connection belongs to when it is gone."""
 
+    id = 0
     failed = finishing = finished = True
     ping_interval = None
     wants_pongs = False

@@ -16,7 +16,7 @@ from ws4py.engine.host import Backend, Callers
 from ws4py.engine.lifecycle import Lifecycle
 from ws4py.engine.pollers import READ, WRITE, Poller, default_poller
 from ws4py.engine.reading import Reader
-from ws4py.engine.relay import Errand, InheritedConnection, Relay, carry_out
+from ws4py.engine.relay import InheritedConnection, Relay, carry_out, has_room
 from ws4py.engine.transport import Transport
 from ws4py.engine.wakeup import Wakeup
 
@@ -76,9 +76,6 @@ class Engine:
         self._given_poller = False
         self.poller: Poller | None = None
         self.relay: Relay | None = None  # of what forked processes send
-        self._relay_watched = False
-        self._errands: deque[Errand] = deque()  # what they have asked for
-        self._errand_due: float | None = None  # when the peer of the first one is given up, if it does not read
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -94,8 +91,6 @@ class Engine:
             poller.register(wakeup.fileno(), READ)
         if relay is not None:
             poller.register(relay.fileno(), READ)
-        self._relay_watched = relay is not None
-        self._errands.clear()
         self.draining = False
         self.relay = relay
         self.poller = poller
@@ -206,8 +201,6 @@ class Engine:
     def time_to_wait(self) -> float | None:
         """Return in how many seconds a cycle has something to do, if nothing happens; None for never."""
         due = self.lifecycle.wheel.next_time()
-        if self._errand_due is not None:
-            due = self._errand_due if due is None else min(due, self._errand_due)
         return None if due is None else max(0.0, due - self.clock())
 
     def in_own_thread(self) -> bool:
@@ -258,8 +251,9 @@ class Engine:
                 logger.exception("What was left to the thread that polls raised")
                 self._throw(error)
         self._write()
-        if self._errands:
-            self._run_errands()
+        relay = self.relay
+        if relay is not None and relay.held:
+            relay.let_go()
         if self.ready or self.unread:
             timeout = 0.0
         else:
@@ -386,7 +380,7 @@ class Engine:
                 if self._wakeup is not None and fd == self._wakeup.fileno():
                     self._wakeup.drain()
                 elif self.relay is not None and fd == self.relay.fileno():
-                    self._run_errands()
+                    self._run_errands(self.relay)
                 continue
             to_read = event & READ
             if connection.interest & WRITE:
@@ -424,41 +418,30 @@ class Engine:
         elif isinstance(error, BaseException):
             self.fail(connection, error)
 
-    def _run_errands(self) -> None:
-        """Send what forked processes have asked for; where there is no room it waits, with what comes behind."""
-        relay, errands = self.relay, self._errands
-        if relay is None:
-            return
-        if not errands:
-            errands.extend(relay.receive())
-        while errands:
-            fd, number, opcode, payload = errands[0]
+    def _run_errands(self, relay: Relay) -> None:
+        """Send what forked processes have asked for."""
+        for fd, number, opcode, payload in relay.receive():
             connection = self.connections.get(fd)
-            if connection is not None and getattr(connection.owner, "id", 0) == number:
-                now = self.clock()
-                due = self._errand_due
-                if not self._carry_out(connection, opcode, payload, due is not None and now >= due):
-                    if due is None:
-                        self._errand_due = now + connection.limits.send_timeout
-                    break
-            self._errand_due = None
-            errands.popleft()
-        self._watch_relay(relay, not errands)
+            if connection is None or connection.owner.id != number:
+                continue  # it is gone
+            try:
+                carry_out(connection, opcode, payload)
+                if not has_room(connection):
+                    relay.hold(connection)
+            except BaseException as error:  # noqa: BLE001 - this thread is there for all connections
+                self.fail(connection, error)
 
-    def _carry_out(self, connection: Connection, opcode: int, payload: bytes, overdue: bool) -> bool:
-        try:
-            return carry_out(connection, opcode, payload, overdue)
-        except BaseException as error:  # noqa: BLE001 - this thread is there for all connections
-            self.fail(connection, error)
-            return True
+    # --- forks --------------------------------------------------------------------------------------------------------
 
-    def _watch_relay(self, relay: Relay, wanted: bool) -> None:
-        if wanted != self._relay_watched and self.poller is not None:
-            self._relay_watched = wanted
-            if wanted:
-                self.poller.register(relay.fileno(), READ)
-            else:
-                self.poller.unregister(relay.fileno())
+    def locks(self) -> list[Any]:
+        """Return the locks of the engine and of its connections, in the order in which several are taken."""
+        locks = []
+        for connection in list(self.connections.values()):
+            sender = connection.sender
+            if sender is not None and sender.ordered:
+                locks.append(sender.encoding)
+            locks.append(connection.lock)
+        return [*locks, self.lock]
 
     def after_fork_in_child(self) -> None:
         """Know that whoever polls stayed in the parent. Called in a forked process, by its only thread."""

@@ -1,37 +1,61 @@
 """The relay: what forked processes send on connections that they have inherited goes to the engine, in the parent.
 
 A child can't write by itself: its frames could land inside the parent's, and over TLS it would use the parent's keys
-and record numbers again. So it hands messages to the engine, through a pair of sockets that is made before any fork.
+and record numbers again. So it hands messages to the engine, through a pair of sockets that is made before any fork,
+and the parent encodes them. A packet is a piece of a message; a message counts when its last piece has come, and so
+those of several processes and threads may come at once.
+
+Which connections have no room is seen in memory that the processes share: a child waits for that before it sends, and
+the peer that keeps it waiting keeps nobody else.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import mmap
 import os
 import select
 import socket
 import struct
 import time
+from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from ws4py.engine.connection import Connection
 from ws4py.exc import ConnectionClosed, SlowConsumer, WebSocketException
-from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_CLOSE, apply_mask
+from ws4py.framing import OPCODE_BINARY, OPCODE_CLOSE, apply_mask
 from ws4py.messaging import CloseCode, CloseControlMessage
 
-__all__ = ["Errand", "InheritedConnection", "Relay", "carry_out"]
+__all__ = ["Errand", "InheritedConnection", "Relay", "carry_out", "has_room"]
 
 PIECE: Final = 1 << 15
 """How many bytes of a message a packet has at most."""
 
-UNFINISHED: Final = 1024
-"""How many messages may be half received at once; the oldest is forgotten then, since its process has died."""
+BUFFER: Final = 1 << 20
+"""How many bytes of packets the kernel is asked to keep; it may allow less."""
 
 READS: Final = 64
 """How many packets are received in a cycle."""
 
-HEADER: Final = struct.Struct("!iQQQBB")  # descriptor, number, process, message, opcode, whether this is the last piece
+PLACES: Final = 1 << 20
+"""For how many descriptors there is a place that says whether their outboxes are full."""
+
+PAUSES: Final = (0.001, 0.02)
+"""How often, in seconds, a child looks whether there is room: at first, and after a while."""
+
+REMEMBERED: Final = 10.0
+"""How often, in seconds, it is looked whether the processes are still there of which half a message has come."""
+
+GIVE_UP: Final = 0x10
+"""In the place of an opcode, and out of their range: the peer has not read for as long as it may."""
+
+HEADER: Final = struct.Struct("!iQQQiBB")
+"""Descriptor, number of the connection, sender, number of the message, process, opcode, and which piece this is."""
+
+MORE, LAST, ABANDONED = range(3)
+"""Pieces: others follow; none does; none ever will."""
 
 
 class Errand(NamedTuple):
@@ -43,19 +67,33 @@ class Errand(NamedTuple):
     payload: bytes
 
 
+class Unfinished(NamedTuple):
+    """A message of which pieces have come, and the process that they come from."""
+
+    process: int
+    pieces: list[bytes]
+
+
 class Relay:
     """Carries errands from forked processes to their parent.
 
+    :ivar held: the connections, by descriptor, for which children have to wait: their outboxes are full.
     :raises OSError: if the system has no descriptors left.
     """
 
     def __init__(self) -> None:
         kind = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
         self._reader, self._writer = socket.socketpair(socket.AF_UNIX, kind)
+        self._writer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         self._reader.setblocking(False)
         self._writer.setblocking(False)
+        self._full = mmap.mmap(-1, PLACES)
+        self.held: dict[int, Connection] = {}
+        self._unfinished: dict[tuple[int, int], Unfinished] = {}
+        self._look_at = 0.0  # when to look after their processes
+        self._sender = 0
         self._messages = itertools.count()
-        self._unfinished: dict[tuple[int, int], list[bytes]] = {}
+        self._abandoned: deque[int] = deque()  # messages that the parent is to forget
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable."""
@@ -65,8 +103,9 @@ class Relay:
         """Give the descriptors back."""
         self._reader.close()
         self._writer.close()
+        self._full.close()
 
-    # --- in a forked process ------------------------------------------------------------------------------------------
+    # --- in a forked process: any thread, and no lock -----------------------------------------------------------------
 
     def after_fork_in_child(self) -> None:
         """Leave receiving to the parent: once that is gone, sending fails.
@@ -74,24 +113,65 @@ class Relay:
         The descriptor's number stays taken, since a copy of the parent's event loop may be watching it.
         """
         os.dup2(self._writer.fileno(), self._reader.fileno(), inheritable=False)
+        self._sender = int.from_bytes(os.urandom(8), "big")  # the number of a process may be another one's later
+        self._abandoned.clear()
 
-    def send(self, fd: int, number: int, opcode: int, payload: bytes, timeout: float) -> None:
-        """Hand a message to the parent. Any thread of the child may call.
+    def await_room(self, fd: int, timeout: float) -> bool:
+        """Wait until the connection with a descriptor has room; return whether it has.
+
+        :param timeout: for how many seconds at most.
+        :raises ConnectionClosed: if the parent is gone.
+        """
+        deadline, pause = time.monotonic() + timeout, PAUSES[0]
+        while self._full[fd % PLACES]:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return False
+            if self._poll(0, min(pause, remaining)):
+                raise ConnectionClosed("The parent process, which has the connection, is gone")
+            pause = min(2 * pause, PAUSES[1])
+        return True
+
+    def send(self, errand: Errand, timeout: float) -> None:
+        """Hand an errand to the parent.
 
         :param timeout: how long to wait at most until the parent has taken it, in seconds.
         :raises ConnectionClosed: if the parent is gone.
         :raises SlowConsumer: if it did not take it in time.
         """
+        self._tell_abandoned()
+        fd, number, opcode, payload = errand
         deadline = time.monotonic() + timeout
-        process, message = os.getpid(), next(self._messages)
-        for start in range(0, len(payload) or 1, PIECE):
-            piece = payload[start : start + PIECE]
-            last = start + PIECE >= len(payload)
-            packet = HEADER.pack(fd, number, process, message, opcode, last) + piece
-            while not self._try_to_send(packet):
-                remaining = deadline - time.monotonic()
-                if remaining <= 0 or not select.select([], [self._writer], [], remaining)[1]:
-                    raise SlowConsumer(f"The parent process did not take a message in {timeout} seconds")
+        message = next(self._messages)
+        size = len(payload)
+        whole = False
+        try:
+            for start in range(0, size or 1, PIECE):
+                end = start + PIECE
+                which = LAST if end >= size else MORE
+                packet = self._pack(message, which, fd, number, opcode) + payload[start:end]
+                while not self._try_to_send(packet):
+                    remaining = deadline - time.monotonic()
+                    if remaining <= 0:
+                        raise SlowConsumer(f"The parent process did not take a message in {timeout} seconds")
+                    self._poll(select.POLLOUT, remaining)
+            whole = True
+        finally:
+            if not whole and size > PIECE:
+                self._abandoned.append(message)
+
+    def _tell_abandoned(self) -> None:
+        while self._abandoned:
+            try:
+                message = self._abandoned.popleft()
+            except IndexError:
+                return  # another thread has told the last one
+            if not self._try_to_send(self._pack(message, ABANDONED)):
+                self._abandoned.append(message)
+                return
+
+    def _pack(self, message: int, which: int, fd: int = 0, number: int = 0, opcode: int = 0) -> bytes:
+        return HEADER.pack(fd, number, self._sender, message, os.getpid(), opcode, which)
 
     def _try_to_send(self, packet: bytes) -> bool:
         try:
@@ -102,60 +182,95 @@ class Relay:
             raise ConnectionClosed(f"The parent process, which has the connection, is gone: {error}") from error
         return True
 
-    # --- in the parent ------------------------------------------------------------------------------------------------
+    def _poll(self, events: int, timeout: float) -> bool:
+        """Wait until the socket can be written, or only until the parent is gone; return whether that has happened."""
+        poller = select.poll()
+        poller.register(self._writer, events)
+        return bool(poller.poll(timeout * 1000))
+
+    # --- in the parent: the thread that polls -------------------------------------------------------------------------
 
     def receive(self) -> list[Errand]:
-        """Return what has come. For the thread that polls."""
+        """Return what has come."""
         errands: list[Errand] = []
+        gone = self._gone() if self._unfinished else ()
         for _ in range(READS):
             try:
                 packet = self._reader.recv(HEADER.size + PIECE)
             except (BlockingIOError, InterruptedError):
+                for key in gone:  # all that they have sent was received
+                    self._unfinished.pop(key, None)
                 break
-            if len(packet) < HEADER.size:
-                break
-            fd, number, process, message, opcode, last = HEADER.unpack_from(packet)
-            pieces = self._unfinished.setdefault((process, message), [])
-            pieces.append(packet[HEADER.size :])
-            if last:
-                del self._unfinished[process, message]
-                errands.append(Errand(fd, number, opcode, b"".join(pieces)))
-            elif len(self._unfinished) > UNFINISHED:
-                del self._unfinished[next(iter(self._unfinished))]
+            fd, number, sender, message, process, opcode, which = HEADER.unpack_from(packet)
+            piece = packet[HEADER.size :]
+            if which == MORE:
+                self._unfinished.setdefault((sender, message), Unfinished(process, [])).pieces.append(piece)
+                continue
+            begun = self._unfinished.pop((sender, message), None)
+            if which == LAST:
+                payload = piece if begun is None else b"".join([*begun.pieces, piece])
+                errands.append(Errand(fd, number, opcode, payload))
         return errands
 
+    def _gone(self) -> Sequence[tuple[int, int]]:
+        """Return the messages whose processes have ended."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return ()
+        self._look_at = now + REMEMBERED
+        return [key for key, message in self._unfinished.items() if not _is_there(message.process)]
 
-def carry_out(connection: Connection, opcode: int, payload: bytes, overdue: bool) -> bool:
-    """Send for a child, without ever waiting; return False if there is no room yet.
+    def hold(self, connection: Connection) -> None:
+        """Have children wait for a connection that has no room for them."""
+        if connection.fd not in self.held:
+            connection.engine.count_limit("outbox")
+        self.held[connection.fd] = connection
+        self._full[connection.fd % PLACES] = 1
 
-    What children send may take as much room again as what is sent here, or it would wait for ever beside a thread that
+    def let_go(self) -> None:
+        """Have children wait no more for the connections that have room again."""
+        for fd, connection in list(self.held.items()):
+            if has_room(connection):
+                del self.held[fd]
+                self._full[fd % PLACES] = 0
+
+
+def _is_there(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # it is another user's
+    return True
+
+
+def has_room(connection: Connection) -> bool:
+    """Tell whether children may send on a connection.
+
+    What they send may take as much room again as what is sent here, or it would wait for ever beside a thread that
     keeps the outbox full.
-
-    :param overdue: there was none for ``send_timeout`` seconds: the peer is given up if there is none now.
     """
+    return connection.buffered < 2 * connection.limits.max_outbox_size
+
+
+def carry_out(connection: Connection, opcode: int, payload: bytes) -> None:
+    """Send for a child, without ever waiting. There was room when the child began to send."""
     try:
         if opcode == OPCODE_CLOSE:
             code = int.from_bytes(payload[:2], "big") if payload else None
             connection.close(CloseControlMessage(code, payload[2:]))
-        elif not overdue and connection.buffered >= 2 * connection.limits.max_outbox_size:
-            return False
-        elif opcode > OPCODE_BINARY or (connection.sender is not None and connection.sender.ordered):
-            if opcode > OPCODE_BINARY:
-                connection.send_control(connection.stream.encode(FIN | opcode, payload), 0.0)
-            else:
-                connection.send_message(opcode, payload, 0.0)
-        elif overdue:
-            connection.send_message(opcode, payload, 0.0)
+        elif opcode == GIVE_UP:
+            if not has_room(connection):
+                connection.engine.count_limit("send_timeout")
+                connection.give_up(CloseControlMessage(CloseCode.TRY_AGAIN_LATER, "Slow consumer"))
+                connection.engine.mark_dirty(connection)
+        elif opcode > OPCODE_BINARY:
+            connection.send_control_now(opcode, payload)
         else:
             connection.append_message(opcode, payload)
-    except SlowConsumer:
-        if not overdue:
-            return False
-        connection.give_up(CloseControlMessage(CloseCode.TRY_AGAIN_LATER, "Slow consumer"))
-        connection.engine.mark_dirty(connection)
     except WebSocketException:
         pass  # it is closing, or gone: the child does not know that yet
-    return True
 
 
 class InheritedConnection(Connection):
@@ -164,13 +279,20 @@ class InheritedConnection(Connection):
     __slots__ = ()
 
     def _relay(self, opcode: int, payload: bytes, timeout: float | None) -> None:
-        if self.closing.sent is not None or self.send_ended:
+        if not self.may_append:
             raise ConnectionClosed("Cannot send on a terminated websocket")
         relay: Relay | None = self.engine.relay
         if relay is None:
             raise ConnectionClosed("The manager of this connection has stopped")
-        number = getattr(self.owner, "id", 0)
-        relay.send(self.fd, number, opcode, payload, self.limits.send_timeout if timeout is None else timeout)
+        number = self.owner.id
+        patience = self.limits.send_timeout if timeout is None else timeout
+        if opcode != OPCODE_CLOSE and not relay.await_room(self.fd, patience):
+            if not patience:
+                raise SlowConsumer("There is no room in the outbox")
+            self.send_ended = True
+            relay.send(Errand(self.fd, number, GIVE_UP, b""), patience)
+            raise SlowConsumer(f"The peer did not read for {patience} seconds")
+        relay.send(Errand(self.fd, number, opcode, payload), patience)
 
     def send_message(self, opcode: int, payload: bytes, timeout: float | None = None) -> None:
         """Have the parent send a message."""
@@ -202,6 +324,13 @@ class InheritedConnection(Connection):
     def close_by_application(self) -> None:
         """See :meth:`terminate`."""
         self.send_ended = True
+
+    def take(self) -> None:
+        """No callback is run here: if one has forked, and returns in the child, it was the last one."""
+
+    def rest(self) -> bool:
+        """See :meth:`take`."""
+        return False
 
     @property
     def buffered(self) -> int:

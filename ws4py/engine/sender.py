@@ -74,6 +74,14 @@ class Sender:
             self._check()
             if not self._has_room():
                 self._wait_for_room(False, timeout)
+        self.append_message(opcode, payload)
+
+    def append_message(self, opcode: int, payload: bytes) -> None:
+        """Put a message that the codec must see in its order into the outbox, however full that is.
+
+        :raises ConnectionClosed: if the connection is closing or closed.
+        """
+        connection = self._connection
         with self.encoding:
             # While a generator is being sent the codec is the generator's: others wait for its end, not encoded.
             own = not self.fragmenting

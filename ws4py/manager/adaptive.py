@@ -120,6 +120,7 @@ class AdaptiveScheduler:
     def after_fork_in_child(self) -> None:
         """See :meth:`Scheduler.after_fork_in_child`."""
         self._lock = threading.RLock()
+        self._queue.clear()
 
     def in_own_thread(self) -> bool:
         """See :meth:`Scheduler.in_own_thread`: nobody is."""

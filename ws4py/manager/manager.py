@@ -568,6 +568,12 @@ class WebSocketManager:
         """A connection is gone. By the thread that polls."""
         self._registry.leave(member, connection)
 
+    def locks(self) -> Iterator[Any]:
+        """Return the locks, in the order in which several are taken, each when the ones before are held."""
+        yield self._guard
+        yield self._registry.lock
+        yield from self._engine.locks()
+
     def after_fork_in_child(self) -> None:
         """Know that all threads but the caller stayed in the parent. Called in a forked process, by its only thread."""
         self._guard = self._backend.make_lock()
@@ -576,7 +582,8 @@ class WebSocketManager:
             self._forked = True
             self._engine.after_fork_in_child()
             self._registry.after_fork_in_child()
-            if self._scheduler is not None:
+            if self._reactor is not None and self._scheduler is not None:
+                self._reactor.after_fork_in_child()
                 self._scheduler.after_fork_in_child()
 
 

@@ -86,7 +86,7 @@ class Member(Named):
         self.counted_address: str | None = None  # for max_connections_per_ip
         self.bulkhead: Bulkhead | None = None
         self.failed = False  # a handler raised, or the application gave the connection up: messages are passed over
-        self.abandoned = False  # the application has it back, open
+        self.abandoned = False  # the application has it back, open; or this is a forked process
         self.finishing = False  # closed() is due or running
         self.finished = False  # closed() has returned
         self.queued_at = 0.0
@@ -146,7 +146,8 @@ class Member(Named):
             if item is OPENED:
                 self.websocket.opened()
             elif item is END:
-                self._finish()
+                if not self.abandoned:
+                    self._finish()
             elif not self.failed:
                 self.websocket.ponged(item)
         except BaseException as error:  # noqa: BLE001 - a handler must not end a thread of ours
@@ -175,7 +176,7 @@ class Member(Named):
             return
         counters.errors += 1
         logger.error("A handler of %s raised", self, exc_info=error)
-        if not self.finishing:
+        if not self.finishing and not self.abandoned:
             self.failed = True
             self.connection.close(CloseControlMessage(CloseCode.INTERNAL_ERROR))
         try:

@@ -292,8 +292,10 @@ class WorkerPool:
         return self._threads.get(threading.current_thread())
 
     def after_fork_in_child(self) -> None:
-        """Have a free lock: its owner may be a thread of the parent's."""
+        """Have a free lock, since its owner may be a thread of the parent's, and no more work."""
         self._lock = threading.RLock()
+        self._queue.clear()
+        self._stopping = True
 
     def workers(self) -> list[Worker]:
         """Return what is known of the threads. Any thread may call."""

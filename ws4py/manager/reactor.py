@@ -89,6 +89,11 @@ class Reactor:
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
+    def after_fork_in_child(self) -> None:
+        """Nothing more comes here, and what there is to be given back is the parent's. In a forked process."""
+        self.finished = True
+        self._ended = lambda error: None
+
     def stop(self) -> None:
         """Begin to stop: say goodbye to all, at a pace, and drop what is left after ``drain_timeout``. Any thread may
         call.

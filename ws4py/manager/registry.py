@@ -25,6 +25,7 @@ class Registry:
 
     :param limits: of the manager.
     :param count_limit: counts that a limit acted.
+    :ivar lock: over what follows.
     :ivar present: the members whose descriptors are not given back yet.
     :ivar open: of the present ones, those whose end has not begun.
     :ivar gone: what the connections have counted that are gone.
@@ -35,7 +36,7 @@ class Registry:
     def __init__(self, limits: Limits, count_limit: Callable[[str], None]) -> None:
         self.limits = limits
         self._count_limit = count_limit
-        self._lock = threading.RLock()  # a signal handler may come between
+        self.lock = threading.RLock()  # a signal handler may come between
         self._addresses: Counter[str] = Counter()
         self._number = 0
         self.present: dict[Member, None] = {}
@@ -58,7 +59,7 @@ class Registry:
         :returns: the members; what their predecessors' connections have counted; how those have ended; what was
             refused.
         """
-        with self._lock:
+        with self.lock:
             present = [member for member in self.present if member.connected]
             return present, self.gone.copy(), self.closed.copy(), self.refused.copy()
 
@@ -89,7 +90,7 @@ class Registry:
 
     def number(self) -> int:
         """Return the number of the next member, counted from 1."""
-        with self._lock:
+        with self.lock:
             self._number += 1
             return self._number
 
@@ -98,7 +99,7 @@ class Registry:
 
         :param address: of the peer; None for one that does not count.
         """
-        with self._lock:
+        with self.lock:
             exceeded = self._exceeded(address)
             if self.limits.max_connections_per_ip is not None and address is not None:
                 member.counted_address = address
@@ -109,7 +110,7 @@ class Registry:
 
     def end(self, member: Member) -> None:
         """The end of a member's connection has begun."""
-        with self._lock:
+        with self.lock:
             self.open.pop(member, None)
 
     def leave(self, member: Member, connection: Connection, ended: bool = True) -> None:
@@ -117,7 +118,7 @@ class Registry:
 
         :param ended: its connection has ended; else it was let go.
         """
-        with self._lock:
+        with self.lock:
             self.open.pop(member, None)
             if member not in self.present:
                 return
@@ -133,7 +134,7 @@ class Registry:
 
     def forget(self, member: Member) -> None:
         """A member that was entered never got a connection."""
-        with self._lock:
+        with self.lock:
             self.open.pop(member, None)
             self.present.pop(member, None)
             self._free_address(member)
@@ -146,10 +147,12 @@ class Registry:
                 del self._addresses[address]
 
     def after_fork_in_child(self) -> None:
-        """Have a free lock: its owner may be a thread of the parent's."""
-        self._lock = threading.RLock()
+        """Have a free lock, since its owner may be a thread of the parent's; whose affair the members are."""
+        self.lock = threading.RLock()
+        for member in self.present:
+            member.abandoned = member.failed = True
 
     def count_refusal(self, status: int | str) -> None:
         """Count a handshake that was refused."""
-        with self._lock:
+        with self.lock:
             self.refused[status] += 1

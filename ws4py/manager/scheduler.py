@@ -157,7 +157,7 @@ class Scheduler(Protocol):
         """Tell whether it has started, and the reactor has not finished."""
 
     def after_fork_in_child(self) -> None:
-        """Have free locks: their owners may be threads of the parent's."""
+        """Have free locks, since their owners may be threads of the parent's, and no more work."""
 
     def in_own_thread(self) -> bool:
         """Tell whether the caller is the one thread that polls and runs callbacks, too."""
