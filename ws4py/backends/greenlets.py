@@ -267,6 +267,7 @@ class GreenletScheduler:
         self._greenlets: dict[Any, gevent.Greenlet | None] = {}  # None: it has yet to be spawned
         self._awake: set[Any] = set()  # jobs whose greenlets do not wait for something to do
         self._due: set[Any] = set()  # jobs that have something to do
+        self._joining: set[Any] = set()  # jobs whose callbacks wait in join()
         self._interrupts: dict[Any, KeyboardInterrupt] = {}  # what goes on when the jobs have ended
         self._run = self._serve  # one bound method for all
         self._ended = Event()
@@ -283,7 +284,18 @@ class GreenletScheduler:
 
     def join(self, timeout: float | None = None) -> bool:
         """See :meth:`Scheduler.join`. The hub can't wait."""
-        return False if self.in_own_thread() else bool(self._ended.wait(timeout))
+        if self.in_own_thread():
+            return False
+        current = gevent.getcurrent()
+        job = next((job for job, greenlet in list(self._greenlets.items()) if greenlet is current), None)
+        if job is None:
+            return bool(self._ended.wait(timeout))
+        self._joining.add(job)
+        try:
+            self._reactor.wake()
+            return bool(self._ended.wait(timeout))
+        finally:
+            self._joining.discard(job)
 
     def is_alive(self) -> bool:
         """See :meth:`Scheduler.is_alive`."""
@@ -302,10 +314,9 @@ class GreenletScheduler:
         """See :meth:`Scheduler.owns_engine`: greenlets of the hub's thread, none of which runs meanwhile."""
         return gevent.get_hub() is self._hub
 
-    def current_job(self) -> Any:
-        """See :meth:`Scheduler.current_job`."""
-        current = gevent.getcurrent()
-        return next((job for job, greenlet in list(self._greenlets.items()) if greenlet is current), None)
+    def runs(self, job: Any) -> bool:
+        """See :meth:`Scheduler.runs`."""
+        return self._greenlets.get(job) is gevent.getcurrent()
 
     def relieve(self) -> None:
         """See :meth:`Scheduler.relieve`: the hub does, when the caller gives way."""
@@ -319,7 +330,7 @@ class GreenletScheduler:
 
     def joining(self) -> Sequence[Any]:
         """See :meth:`Scheduler.joining`."""
-        return ()
+        return list(self._joining)
 
     def counters(self) -> WorkerCounters:
         """See :meth:`Scheduler.counters`."""
@@ -485,10 +496,16 @@ class GreenletScheduler:
             gevent.spawn(self._finish)
 
     def _finish(self) -> None:
-        """Wait for the last callbacks, kill the greenlets that don't come to an end, and give all back."""
+        """Wait for the last callbacks, kill the greenlets that don't come to an end, and give all back. Those that wait
+        for this in a callback go on after it.
+        """
         try:
             self._stop_alarm()
-            greenlets = [greenlet for greenlet in self._greenlets.values() if greenlet is not None]
+            greenlets = [
+                greenlet
+                for job, greenlet in self._greenlets.items()
+                if greenlet is not None and job not in self._joining
+            ]
             gevent.joinall(greenlets, timeout=LAST_CALLS)
             gevent.killall([greenlet for greenlet in greenlets if not greenlet.dead], timeout=LAST_CALLS)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import os
 import socket
 from collections.abc import Callable
@@ -62,8 +63,10 @@ def take_over(sock: Any) -> Any:
     """Return a :class:`ManagedSocket` in the place of a plain socket, which is detached; another one as it is."""
     if type(sock) is ManagedSocket:
         return sock
-    if type(sock) is not socket.socket or sock._io_refs:  # type: ignore[attr-defined]
-        return sock  # of a kind of its own, or a file of it is open, too
+    if type(sock) is not ManagedSocket.__base__ or not isinstance(sock, _socket.socket):
+        return sock  # of a kind of its own; greenlets' takes the place of the usual one where the process is patched
+    if sock._io_refs:  # type: ignore[attr-defined]
+        return sock  # a file of it is open, too
     timeout = sock.gettimeout()
     managed = ManagedSocket(sock.family, sock.type, sock.proto, fileno=sock.detach())
     managed.settimeout(timeout)

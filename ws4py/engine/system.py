@@ -12,7 +12,9 @@ import errno
 import os
 import socket
 import sys
+import threading
 import time
+import types
 from typing import Any, Final
 
 try:
@@ -20,7 +22,7 @@ try:
 except ImportError:  # not on Windows
     resource = None  # type: ignore[assignment]
 
-__all__ = ["Contention", "KeptLock", "interruptions", "kept_lock"]
+__all__ = ["Contention", "KeptLock", "interruptions", "kept_lock", "threads_are_greenlets"]
 
 FLAGS: Final = getattr(socket, "MSG_DONTWAIT", 0) | getattr(socket, "MSG_NOSIGNAL", 0)
 
@@ -75,12 +77,17 @@ def _error() -> OSError:
 def kept_lock(size: int) -> KeptLock | None:
     """Return the system calls; None where there are none like these, or no lock that is worth keeping."""
     enabled: Any = getattr(sys, "_is_gil_enabled", None)
-    if sys.platform != "linux" or (enabled is not None and not enabled()):
+    if sys.platform != "linux" or (enabled is not None and not enabled()) or threads_are_greenlets():
         return None
     try:
         return KeptLock(size)
     except (OSError, AttributeError):
         return None
+
+
+def threads_are_greenlets() -> bool:
+    """Tell whether the process is patched, by gevent or eventlet, so that what it calls threads is run in turns."""
+    return not isinstance(threading.get_ident, types.BuiltinFunctionType)
 
 
 class Contention:

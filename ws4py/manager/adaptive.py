@@ -130,10 +130,10 @@ class AdaptiveScheduler:
         """See :meth:`Scheduler.owns_engine`."""
         return False
 
-    def current_job(self) -> Any:
-        """See :meth:`Scheduler.current_job`."""
+    def runs(self, job: Any) -> bool:
+        """See :meth:`Scheduler.runs`."""
         worker = self._workers.get(threading.current_thread())
-        return None if worker is None else worker.job
+        return worker is not None and worker.job is job
 
     def enter(self, job: Any) -> None:
         """See :meth:`Scheduler.enter`: nothing is needed for it."""

@@ -68,9 +68,9 @@ class InlineScheduler:
         """See :meth:`Scheduler.owns_engine`."""
         return self.in_own_thread()
 
-    def current_job(self) -> Any:
-        """See :meth:`Scheduler.current_job`."""
-        return self._worker.job if self.in_own_thread() else None
+    def runs(self, job: Any) -> bool:
+        """See :meth:`Scheduler.runs`."""
+        return self.in_own_thread() and self._worker.job is job
 
     def enter(self, job: Any) -> None:
         """See :meth:`Scheduler.enter`: nothing is needed for it."""

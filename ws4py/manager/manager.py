@@ -123,7 +123,7 @@ class WebSocketManager:
         self._retired = WorkerCounters()  # of earlier runs
         self._broadcasts = self._deliveries = self._failures = self._slow_callbacks = 0
         self._engine = Engine(self._backend, self._end, self._left, clock)
-        self._registry = Registry(self.limits, self._engine.count_limit)
+        self._registry = Registry(self.limits, self._engine.count_limit, self._backend.make_lock)
         managers.add(self)
 
     # --- life ---------------------------------------------------------------------------------------------------------
@@ -445,7 +445,7 @@ class WebSocketManager:
         if scheduler is None or scheduler.in_own_thread():
             return
         unused.wait(self.limits.send_timeout)
-        if scheduler.current_job() is not member:
+        if not scheduler.runs(member):
             rested.wait(self.limits.send_timeout)
 
     def _connection_of(self, websocket: WebSocket) -> Connection | None:
@@ -555,8 +555,8 @@ class WebSocketManager:
         if last is not None and now - last < REPORT_INTERVAL:
             return
         self._reported[websocket_class] = now
-        stack = "" if frame is None else "".join(traceback.format_stack(frame))
-        logger.warning("A callback of %s has run for %.1f seconds. It is at:\n%s", member, seconds, stack)
+        stack = "" if frame is None else ". It is at:\n" + "".join(traceback.format_stack(frame))
+        logger.warning("A callback of %s has run for %.1f seconds%s", member, seconds, stack)
 
     # --- for the engine -----------------------------------------------------------------------------------------------
 

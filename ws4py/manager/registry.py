@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 from ws4py.engine import Connection
 from ws4py.engine.traffic import Traffic
@@ -25,6 +26,7 @@ class Registry:
 
     :param limits: of the manager.
     :param count_limit: counts that a limit acted.
+    :param make_lock: makes a lock that is reentrant, since a signal handler may come between.
     :ivar lock: over what follows.
     :ivar present: the members whose descriptors are not given back yet.
     :ivar open: of the present ones, those whose end has not begun.
@@ -33,10 +35,13 @@ class Registry:
     :ivar refused: handshakes that were refused, by the HTTP status of the answer.
     """
 
-    def __init__(self, limits: Limits, count_limit: Callable[[str], None]) -> None:
+    def __init__(
+        self, limits: Limits, count_limit: Callable[[str], None], make_lock: Callable[[], Any] = threading.RLock
+    ) -> None:
         self.limits = limits
         self._count_limit = count_limit
-        self.lock = threading.RLock()  # a signal handler may come between
+        self._make_lock = make_lock
+        self.lock = make_lock()
         self._addresses: Counter[str] = Counter()
         self._number = 0
         self.present: dict[Member, None] = {}
@@ -148,7 +153,7 @@ class Registry:
 
     def after_fork_in_child(self) -> None:
         """Have a free lock, since its owner may be a thread of the parent's; whose affair the members are."""
-        self.lock = threading.RLock()
+        self.lock = self._make_lock()
         for member in self.present:
             member.abandoned = member.failed = True
 

@@ -165,8 +165,8 @@ class Scheduler(Protocol):
     def owns_engine(self) -> bool:
         """Tell whether the caller may do now what is for the thread that polls."""
 
-    def current_job(self) -> Any:
-        """Return the job whose callback the caller is in; None if it is in none."""
+    def runs(self, job: Any) -> bool:
+        """Tell whether the caller is in a callback of a job."""
 
     def relieve(self) -> None:
         """See that somebody polls: the caller is about to wait."""
