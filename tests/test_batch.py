@@ -15,6 +15,7 @@ import pytest
 
 from tests.helpers import narrow, start_thread, tcp_pair, until
 from ws4py.engine.batch import RECEIVE_SIZE, BatchIO
+from ws4py.engine.sockets import take_over
 from ws4py.engine.transport import PlainTransport, make_transport
 
 Pair = tuple[PlainTransport, socket.socket]
@@ -42,7 +43,7 @@ def pairs() -> Iterator[list[Pair]]:
     with contextlib.ExitStack() as stack:
         for _ in range(5):
             ours, theirs = tcp_pair()
-            stack.enter_context(ours)
+            ours = stack.enter_context(take_over(ours))
             stack.enter_context(theirs)
             transport = make_transport(ours)
             assert isinstance(transport, PlainTransport)
@@ -175,6 +176,29 @@ def test_with_the_lock_kept_each_gets_its_own_all_the_same(pairs: list[Pair], ke
     assert results[:3] == [b"0", None, b""]
     assert isinstance(results[3], ConnectionResetError)
     assert isinstance(send(kept, (pairs[3][0], b"x"))[0], OSError)
+
+
+class Shouting(socket.socket):
+    """Has methods of its own."""
+
+    def recv(self, *arguments: Any) -> bytes:
+        return super().recv(*arguments).upper()
+
+    def send(self, data: Any, *arguments: Any) -> int:
+        return super().send(bytes(data).upper(), *arguments)
+
+
+def test_with_the_lock_kept_a_socket_of_another_kind_is_used_by_its_methods(kept: BatchIO) -> None:
+    """They may do more, and the number may be another file's when such a socket was closed."""
+    ours, theirs = tcp_pair()
+    with Shouting(fileno=ours.detach()) as own, theirs:
+        transport = make_transport(own)
+        assert isinstance(transport, PlainTransport)
+        theirs.sendall(b"in")
+        wait_readable(transport)
+        assert receive(kept, transport) == [b"IN"]
+        assert send(kept, (transport, b"out")) == [3]
+        assert theirs.recv(100) == b"OUT"
 
 
 def test_a_thread_that_computes_is_noticed(pairs: list[Pair]) -> None:

@@ -235,6 +235,30 @@ def test_removing_waits_for_the_callback_that_runs() -> None:
         one.join(PATIENCE)
 
 
+def test_joining_in_a_callback_does_not_wait_for_that_callback() -> None:
+    log: list[str] = []
+
+    class Joining(Echo):
+        def received_message(self, message: Message) -> None:
+            manager.stop()
+            manager.join()
+            log.append(manager.state)
+
+        def closed(self, code: int, reason: str | bytes | None = None) -> None:
+            log.append("closed")
+            super().closed(code, reason)
+
+    manager = GreenletManager(drain_timeout=10 * PATIENCE)
+    manager.start()
+    websocket, peer = connect(manager, Joining)
+    peer.sendall(X)
+    manager.join(PATIENCE)
+    assert manager.state == "stopped"
+    assert websocket.ended.wait(PATIENCE)
+    assert log == ["stopped", "closed"]
+    peer.close()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_process_sends_and_leaves_the_rest_to_its_parent() -> None:
     """Its hub is a copy of the parent's."""

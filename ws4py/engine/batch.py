@@ -73,7 +73,7 @@ class BatchIO:
 
     def _read_with(self, kept: KeptLock, connections: Sequence[Connection], results: list[Received]) -> None:
         for connection in connections:
-            if connection.transport.secure:
+            if not connection.transport.by_number:
                 self._read([connection], results)
                 continue
             try:
@@ -89,7 +89,7 @@ class BatchIO:
         kept = self._kept_lock if self._contention.present else None
         for connection, data in jobs:
             try:
-                if kept is None or connection.transport.secure:
+                if kept is None or not connection.transport.by_number:
                     results.append(connection.transport.send(data))
                 else:
                     results.append(connection.transport.send(data, partial(kept.send, connection.fd)))

@@ -47,6 +47,12 @@ class Transport(Protocol):
         :raises OSError: if the connection is broken.
         """
 
+    @property
+    def by_number(self) -> bool:
+        """Whether bytes may be read and written by the number of the descriptor alone: it is nobody else's until
+        :meth:`close`, and the socket adds nothing to them.
+        """
+
     def pending(self) -> bool:
         """Tell whether more was received than could be returned, so that a poller will not show it."""
 
@@ -85,6 +91,11 @@ class PlainTransport:
     def closed(self) -> bool:
         """See :attr:`Transport.closed`."""
         return self._sock.fileno() < 0
+
+    @property
+    def by_number(self) -> bool:
+        """See :attr:`Transport.by_number`. Another kind of socket may be closed by who has it."""
+        return isinstance(self._sock, ManagedSocket)
 
     def pending(self) -> bool:
         """See :meth:`Transport.pending`; a poller shows all that is left in the kernel."""
@@ -130,6 +141,7 @@ class TLSTransport:
     __slots__ = ("_chunk", "_end", "_eof", "_errors", "_sock", "_wants", "_wants_write", "blocked", "wants_write")
 
     secure = True
+    by_number = False
 
     def __init__(self, sock: Any) -> None:
         # cheroot wraps pyOpenSSL's object in one that takes a lock and waits: the one inside does neither.
