@@ -350,6 +350,18 @@ def test_a_callback_knows_its_job(stand: Stand) -> None:
     assert scheduler.current_job() is None
 
 
+def test_who_polls_between_two_callbacks_is_in_none_of_them(stand: Stand, without_watchdog: None) -> None:
+    scheduler, reactor = stand.make(1)
+    seen: list[Any] = []
+    reactor.on_cycle = lambda: seen.append(scheduler.current_job())
+    jobs = [Job(compute) for _ in range(3)]
+    reactor.offer(*jobs)
+    for job in jobs:
+        job.wait()
+    assert 0.0 in reactor.timeouts, "it has polled between two callbacks"
+    assert set(seen) == {None}
+
+
 def test_an_idle_worker_keeps_no_job_alive(stand: Stand) -> None:
     scheduler, reactor = stand.make(1)
     job = Job()
@@ -540,6 +552,23 @@ def test_what_is_ready_at_the_end_is_run(stand: Stand) -> None:
     reactor.raise_next(OSError("the poller is gone"))
     last.wait()
     assert scheduler.join(PATIENCE)
+
+
+def test_a_cycle_that_raises_between_two_callbacks_leaves_no_job_behind(stand: Stand, without_watchdog: None) -> None:
+    """The one worker looks at the sockets between two callbacks, and that fails: the second one is still to be run."""
+    scheduler, reactor = stand.make(1)
+    done: list[bool] = []
+
+    def act() -> None:
+        reactor.fatal = OSError("the poller is gone")
+        compute()
+
+    first, second = Job(act), Job()
+    reactor.on_release = lambda: done.append(second.done.is_set())
+    reactor.offer(first, second)
+    assert scheduler.join(PATIENCE)
+    assert reactor.timeouts[-1] == 0.0, "it was between the two"
+    assert done == [True]
 
 
 def test_callbacks_that_never_return_are_left_behind(stand: Stand) -> None:

@@ -265,6 +265,12 @@ class AdaptiveScheduler:
         waits, turns = counters.queue_wait.kept, counters.turn_time.kept
         began, first = clock(), counters.turns
         while True:
+            eager = began < self._eager_until
+            # With no job in hand, which would be left behind were this the last cycle.
+            if not eager and began - self._polled_at > PATIENCE and queue and role.acquire(False):
+                worker.job = None
+                self._poll(0.0)
+                began = clock()
             try:
                 job = queue.popleft()
             except IndexError:
@@ -272,12 +278,8 @@ class AdaptiveScheduler:
             bulkhead = job.bulkhead
             if bulkhead is not None and not bulkhead.enter(job):
                 continue
-            if began < self._eager_until:
-                if not self._coming and not role.locked():
-                    self._send_worker()
-            elif began - self._polled_at > PATIENCE and role.acquire(False):
-                self._poll(0.0)
-                began = clock()
+            if eager and not self._coming and not role.locked():
+                self._send_worker()
             worker.began = began
             worker.job = job
             waits.append(began - job.queued_at)
