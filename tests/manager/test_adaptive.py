@@ -500,6 +500,27 @@ def no_threads(monkeypatch: pytest.MonkeyPatch, after: int = 0) -> Iterator[list
         yield refused
 
 
+def test_without_threads_those_that_there_are_must_do(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler, reactor = stand.make(8)
+    jobs = stand.block(4)
+    with quiet() as records, no_threads(monkeypatch) as refused:
+        reactor.offer(*jobs)
+        jobs[0].wait_entered()
+        jobs[1].wait_entered()
+        until(lambda: refused)
+        reliefs = scheduler.reliefs
+        time.sleep(0.05)
+        assert scheduler.reliefs == reliefs, "nobody was sent"
+        for job in jobs:
+            job.gate.set()
+        for job in jobs:
+            job.wait()
+        assert len(refused) == 1, "it is not asked for again at once"
+        assert len(records) == 1
+        reactor.wait_cycles(2)
+    assert stand.workers() == 2
+
+
 def test_a_thread_is_asked_for_again_later(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adaptive, "RETRY", 0.02)
     scheduler, reactor = stand.make(8)

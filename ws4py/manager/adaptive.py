@@ -330,8 +330,9 @@ class AdaptiveScheduler:
             return False
         return True
 
-    def _send_worker(self, polls_first: bool = False) -> None:
-        """Send a parked worker, or a new one, to poll or to run callbacks: whatever is to be done.
+    def _send_worker(self, polls_first: bool = False) -> bool:
+        """Send a parked worker, or a new one, to poll or to run callbacks: whatever is to be done. Return whether there
+        was one.
 
         :param polls_first: it is to poll, whatever waits.
         """
@@ -341,7 +342,7 @@ class AdaptiveScheduler:
         except IndexError:
             if len(self._workers) > self._limit or time.monotonic() < self._retry_at:
                 self._coming = False
-                return
+                return False
             try:
                 self._start_worker(polls_first)
                 self._retry_at = 0.0
@@ -350,9 +351,11 @@ class AdaptiveScheduler:
                     logger.exception("A worker thread could not be started. It is tried again, and logged once")
                 self._retry_at = time.monotonic() + RETRY
                 self._coming = False
-            return
+                return False
+            return True
         worker.polls_first = polls_first
         worker.lock.release()
+        return True
 
     def _start_worker(self, polls_first: bool = False) -> None:
         with self._lock:
@@ -410,8 +413,7 @@ class AdaptiveScheduler:
             if worker.waits(now - PATIENCE):
                 self._eager_until = now + EAGER
         if not polled and not self._coming and now - self._polled_at > PATIENCE:
-            self.reliefs += 1
-            self._send_worker(polls_first=True)
+            self.reliefs += self._send_worker(polls_first=True)
             return LOOKS[0]
         return LOOKS[polled and now < self._eager_until]
 
