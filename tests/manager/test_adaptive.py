@@ -72,8 +72,8 @@ def stand() -> Iterator[Stand]:
 
 @pytest.fixture
 def without_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once it has looked, it does not look again."""
-    monkeypatch.setattr(adaptive, "LOOKS", (1000.0, 1000.0))
+    """It finds nothing to do."""
+    monkeypatch.setattr(AdaptiveScheduler, "_look", lambda scheduler: None)
 
 
 def compute() -> None:
@@ -575,6 +575,39 @@ def test_what_is_ready_at_the_end_is_run(stand: Stand) -> None:
     assert scheduler.join(PATIENCE)
 
 
+@limits
+def test_a_cycle_that_raises_ends_all_after_the_last_callbacks(stand: Stand, limit: int) -> None:
+    scheduler, reactor = stand.make(limit)
+    error = OSError("the poller is gone")
+    last = [Job(lambda: time.sleep(0.02)) for _ in range(5)]
+    reactor.on_fail = lambda: last
+    done: list[bool] = []
+    reactor.on_release = lambda: done.extend(job.done.is_set() for job in last)
+    reactor.raise_next(error)
+    assert scheduler.join(PATIENCE)
+    assert reactor.failed_with is error
+    assert done == [True] * 5, "they have had their time"
+
+
+@limits
+def test_callbacks_that_run_when_a_cycle_raises_are_waited_for(stand: Stand, limit: int) -> None:
+    scheduler, reactor = stand.make(limit)
+    [running] = stand.block(1)
+    done: list[bool] = []
+    reactor.on_release = lambda: done.append(running.done.is_set())
+    reactor.offer(running)
+    running.wait_entered()
+    reactor.wait_polling()
+    failing = threading.Event()
+    reactor.on_fail = lambda: failing.set() or []  # type: ignore[func-returns-value]
+    reactor.raise_next(OSError("the poller is gone"))
+    wait_for(failing)
+    time.sleep(0.05)  # it is not released meanwhile
+    running.gate.set()
+    assert scheduler.join(PATIENCE)
+    assert done == [True]
+
+
 def test_a_cycle_that_raises_between_two_callbacks_leaves_no_job_behind(stand: Stand, without_watchdog: None) -> None:
     """The one worker looks at the sockets between two callbacks, and that fails: the second one is still to be run."""
     scheduler, reactor = stand.make(1)
@@ -646,6 +679,21 @@ def test_a_callback_may_wait_for_the_end_that_an_error_brings(stand: Stand) -> N
     assert scheduler.join(PATIENCE)
     job.wait()
     assert answers == [True]
+
+
+def test_the_last_callbacks_may_wait_for_the_end(stand: Stand) -> None:
+    """Those that an error has made ready: whoever polled last runs them, and is waited for by all."""
+    scheduler, reactor = stand.make(2)
+    answers: list[bool] = []
+    jobs = [Job(lambda: answers.append(scheduler.join(PATIENCE / 4))) for _ in range(3)]
+    reactor.on_fail = lambda: jobs
+    begin = time.monotonic()
+    reactor.raise_next(OSError("the poller is gone"))
+    assert scheduler.join(PATIENCE)
+    for job in jobs:
+        job.wait()
+    assert answers == [True] * 3
+    assert time.monotonic() - begin < PATIENCE / 4
 
 
 def test_a_join_may_give_up(stand: Stand) -> None:

@@ -78,7 +78,8 @@ class AdaptiveScheduler:
         self._retry_at = 0.0  # when a thread may be asked for again, if the system had none
         self._waiting = 0  # workers that wait in a call of ours
         self._joining: dict[threading.Thread, Any] = {}  # jobs whose callbacks wait in join()
-        self._watchdog = Watchdog(self._look, self._running, slow_callbacks, name)
+        self._failed = False  # a cycle has raised
+        self._watchdog = Watchdog(self._look, self._running, slow_callbacks, name, self._end)
         self._ended = threading.Event()
 
     # --- for the manager ----------------------------------------------------------------------------------------------
@@ -236,19 +237,17 @@ class AdaptiveScheduler:
         the last cycle.
         """
         reactor = self._reactor
-        ready: Sequence[Any] = ()
-        failed = False
         try:
             ready = reactor.cycle(timeout)
         except BaseException as error:  # noqa: BLE001 - whoever waits for this reactor must learn of its end
-            failed = True
+            self._failed = True
             ready = reactor.fail(error)
         self._polled_at = now = time.monotonic()
         for job in ready:
             job.queued_at = now
         self._queue.extend(ready)  # while the role is held: the next one who has it must not wait then
         if reactor.finished:
-            self._finish(failed)
+            self._let_all_end()
             return
         self._role.release()
         if ready and self._watchdog.asleep:
@@ -376,27 +375,23 @@ class AdaptiveScheduler:
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
-    def _finish(self, failed: bool) -> None:
-        """The reactor has finished: let all end, and give back what it has. By who polled last.
-
-        :param failed: by an error, so that the last callbacks have just been put on the run queue.
-        """
-        self._let_all_end()
-        if failed:
-            self._run(self._workers[threading.current_thread()], False)
-            await_last_calls(lambda: self._busy > len(self._joining) + 1, lambda: self.counters().turns)
-        try:
-            self._reactor.release()
-        finally:
-            self._ended.set()
-
     def _let_all_end(self) -> None:
+        """The reactor has finished: let the parked ones run what is left to be run, and end. By who polled last."""
         self._watchdog.stop()
         while True:
             try:
                 self._parked.pop().lock.release()
             except IndexError:
                 return
+
+    def _end(self) -> None:
+        """Give back what the reactor has. By the watchdog: every worker may be in a callback that waits for this."""
+        try:
+            if self._failed:  # so there are callbacks that nobody has waited for
+                await_last_calls(lambda: len(self._workers) > len(self._joining), lambda: self.counters().turns)
+            self._reactor.release()
+        finally:
+            self._ended.set()
 
     # --- the watchdog -------------------------------------------------------------------------------------------------
 

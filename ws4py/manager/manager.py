@@ -298,7 +298,7 @@ class WebSocketManager:
             )
 
     def _ended(self, error: BaseException | None) -> None:
-        """The reactor has finished, and its last callbacks have had their time. By the thread that polled last."""
+        """The reactor has finished, and its last callbacks have had their time. By one thread, once."""
         self._engine.close()
         switch_intervals.withdraw(self)
         failed = error is not None

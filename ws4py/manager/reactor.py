@@ -184,7 +184,7 @@ class Reactor:
             self._engine.send([connection])
 
     def release(self) -> None:
-        """Give back what the engine has: the last callbacks have had their time. Once, by who polled last."""
+        """Give back what the engine has: the last callbacks have had their time. Once, when nobody polls any more."""
         self._ended(self._error)
 
 

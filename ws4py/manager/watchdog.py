@@ -45,6 +45,7 @@ class Watchdog(threading.Thread):
     :param workers: returns those whose turns are looked after.
     :param slow_callbacks: is told of turns that take long.
     :param name: of the thread.
+    :param at_end: is called when it was stopped, on its thread.
     :ivar asleep: whether it has to be woken when callbacks are going to run.
     """
 
@@ -54,12 +55,14 @@ class Watchdog(threading.Thread):
         workers: Callable[[], Sequence[Worker]],
         slow_callbacks: SlowCallbacks | None,
         name: str = "WebSocketWatchdog",
+        at_end: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__(name=name, daemon=True)
         self.asleep = False
         self._look = look
         self._workers = workers
         self._slow_callbacks = slow_callbacks
+        self._at_end = at_end
         self._stopped = False
         self._alarm = threading.Lock()
         self._alarm.acquire()
@@ -96,6 +99,7 @@ class Watchdog(threading.Thread):
             pause = again or LOOKS[0]
             if again is not None and self._slow_callbacks is not None:
                 self._report(self._slow_callbacks)
+        self._at_end()
 
     def _report(self, slow: SlowCallbacks) -> None:
         now = time.monotonic()
