@@ -404,9 +404,10 @@ class AdaptiveScheduler:
         if not self._busy:
             return None if polled else LOOKS[0]
         now = time.monotonic()
-        for worker in self._running():
-            if worker.waits(now - PATIENCE):
-                self._eager_until = now + EAGER
+        with self._lock:  # so no thread ends meanwhile: to ask for the processor time of one that has may crash
+            for worker in self._workers.values():
+                if worker.waits(now - PATIENCE):
+                    self._eager_until = now + EAGER
         if not polled and not self._coming and now - self._polled_at > PATIENCE:
             self.reliefs += self._send_worker(polls_first=True)
             return LOOKS[0]
