@@ -205,10 +205,13 @@ class Connection:
             if self.send_ended or not self.closing.send(message):
                 return
             self.needs_update = True
-            if self.sender is not None and self.sender.fragmenting:
-                self.sender.close = message
+            sender = self.sender
+            if sender is not None and sender.fragmenting:
+                sender.close = message
             else:
                 self.append_close(message)
+            if sender is not None:
+                sender.tell_waiting()
             self.dirty = True
         self.engine.mark_dirty(self)
 

@@ -143,9 +143,13 @@ class Sender:
             connection.engine.mark_dirty(connection)
         return True
 
+    def _may_append(self, own: bool) -> bool:
+        """Tell whether something may be sent. The lock is held."""
+        return self._connection.may_append or (own and self.may_finish_fragments)
+
     def _check(self, own: bool = False) -> None:
         """Raise ConnectionClosed if nothing may be sent. The lock is held."""
-        if not self._connection.may_append and not (own and self.may_finish_fragments):
+        if not self._may_append(own):
             raise ConnectionClosed("Cannot send on a terminated websocket")
 
     # --- room ---------------------------------------------------------------------------------------------------------
@@ -175,7 +179,7 @@ class Sender:
             finally:
                 connection.lock.acquire()
         else:
-            roomy = self._wait(lambda: self._has_room(own) or connection.send_ended, timeout)
+            roomy = self._wait(lambda: self._has_room(own) or not self._may_append(own), timeout)
             if roomy is None:
                 limit, reason = "max_waiting_senders", "The peer does not read, and enough workers wait for such peers"
         self._check(own)
@@ -219,7 +223,12 @@ class Sender:
             kept, self._kept = self._kept, {}
             for frame, opcode, size in kept.values():
                 self.append(frame, opcode, True, size)
-        if self._room is not None and self._has_room(True):
+        if self._has_room(True):
+            self.tell_waiting()
+
+    def tell_waiting(self) -> None:
+        """Let those who wait look again. The lock is held."""
+        if self._room is not None:
             self._room.notify_all()
 
     def keep(self, waiting: Waiting, key: Hashable) -> None:
@@ -233,8 +242,7 @@ class Sender:
         self._deferred.clear()
         self.deferred_size = 0
         self.close = None
-        if self._room is not None:
-            self._room.notify_all()
+        self.tell_waiting()
 
     # --- a message in fragments ---------------------------------------------------------------------------------------
 
@@ -290,7 +298,6 @@ class Sender:
                     connection.append(frame, opcode, True, size)
                 if message is not None:
                     connection.append_close(message)
-            if self._room is not None:
-                self._room.notify_all()
+            self.tell_waiting()
             connection.dirty = True
         connection.engine.mark_dirty(connection)
