@@ -551,6 +551,48 @@ def test_messages_that_wait_for_fragments_do_not_take_their_room() -> None:
 # --- an idle connection gives its sender back -------------------------------------------------------------------------
 
 
+def test_a_sender_that_is_given_back_just_when_it_is_asked_for_keeps_its_messages_whole() -> None:
+    line = Line()
+    lock: Any = line.connection.lock
+
+    def shrink(count: int) -> None:
+        if count == 2:  # the sender is made, and has not begun
+            lock.before = None
+            line.connection.shrink()
+
+    def parts() -> Iterator[bytes]:
+        yield b"a"
+        yield b"b"
+        line.send("other")
+        yield b"c"
+
+    lock.before = shrink
+    line.connection.send_fragments(OPCODE_TEXT, parts())
+    assert lock.before is None
+    assert line.write_all() == ["abc", "other"]
+
+
+def test_a_sender_that_is_given_back_just_when_it_is_about_to_wait_is_told_of_room() -> None:
+    line = Line(max_outbox_size=100, send_timeout=100.0)
+    line.fill()
+    lock: Any = line.connection.lock
+    counts: list[int] = []
+
+    def shrink(count: int) -> None:
+        counts.append(count)
+        if line.connection.sender is not None:  # the sender is made, and has not begun
+            lock.before = None
+            line.connection.shrink()
+
+    lock.before = shrink
+    task = start_thread(line.send, "waited")
+    line.wait_waiting()
+    line.write_all()
+    task.result()
+    assert lock.before is None
+    assert line.write_all() == ["waited"]
+
+
 # --- any order --------------------------------------------------------------------------------------------------------
 
 STEPS = st.lists(

@@ -131,7 +131,7 @@ class Connection:
         :raises SlowConsumer: if there was no room in time, or too many workers wait already.
         """
         sender = self.sender
-        if sender is not None:
+        if sender is not None and sender.encoding is not None:
             sender.send_message(opcode, payload, timeout)
             return
         frame = self.stream.encode_message(opcode, payload)
@@ -181,7 +181,8 @@ class Connection:
         if dirty:
             self.engine.mark_dirty(self)
         elif not simple:
-            self.make_sender().put(frame, opcode, True, size, timeout=timeout)
+            with self.take_sender() as sender:
+                sender.put(frame, opcode, True, size, timeout=timeout)
 
     def send_fragments(self, opcode: int, parts: Iterator[bytes], timeout: float | None = None) -> None:
         """Send a message whose parts are made while it is sent. Other messages wait for its end; control frames don't.
@@ -190,11 +191,13 @@ class Connection:
         :raises ConnectionClosed: see :meth:`send_message`.
         :raises Exception: whatever ``parts`` raises: the connection is then closed with 1011.
         """
-        self.make_sender().send_fragments(opcode, parts, timeout)
+        with self.take_sender() as sender:
+            sender.send_fragments(opcode, parts, timeout)
 
     def send_control(self, frame: bytes, timeout: float | None = None) -> None:
         """Send a Ping or a Pong for the application; it may overtake messages. Waits like :meth:`send_message`."""
-        self.make_sender().put(frame, frame[0] & 0x0F, False, 0, own=True, timeout=timeout)
+        with self.take_sender() as sender:
+            sender.put(frame, frame[0] & 0x0F, False, 0, own=True, timeout=timeout)
 
     def close(self, message: CloseControlMessage) -> None:
         """Send a Close after all that was sent before, if none was sent yet. Never waits."""
@@ -302,12 +305,13 @@ class Connection:
         """Put a Close into the outbox. The lock is held, and :attr:`closing` has allowed it."""
         self.append(self.stream.encode(FIN | OPCODE_CLOSE, message.data), OPCODE_CLOSE, True, 0)
 
-    def make_sender(self) -> Sender:
-        """Return what sends where more is needed than to append to the outbox."""
-        sender = self.sender
-        if sender is None:
-            with self.lock:
-                sender = self.sender = self.sender or Sender(self)
+    def take_sender(self) -> Sender:
+        """Return what sends where more is needed than to append to the outbox: to be used in a ``with`` statement, in
+        which it stays the connection's.
+        """
+        with self.lock:
+            sender = self.sender = self.sender or Sender(self)
+            sender.users += 1
         return sender
 
     @property

@@ -24,12 +24,23 @@ class Sender:
 
     :param connection: whose outbox, stream and lock it uses.
     :param encoding: a lock, if the order in which messages are encoded must be that of the wire.
+    :ivar users: how many calls use it just now that :meth:`Connection.take_sender` gave it to.
     :ivar fragmenting: whether a message is being sent in fragments.
     :ivar close: the Close that waits for its end.
     :ivar deferred_size: bytes of the whole messages that wait for its end.
     """
 
-    __slots__ = ("_connection", "_deferred", "_kept", "_room", "close", "deferred_size", "encoding", "fragmenting")
+    __slots__ = (
+        "_connection",
+        "_deferred",
+        "_kept",
+        "_room",
+        "close",
+        "deferred_size",
+        "encoding",
+        "fragmenting",
+        "users",
+    )
 
     def __init__(self, connection: Line, encoding: Any = None) -> None:
         self._connection = connection
@@ -39,9 +50,17 @@ class Sender:
         self._deferred: list[Waiting] = []  # whole messages that wait for the generator's end
         self._kept: dict[Hashable, Waiting] = {}  # the newest broadcasts that found no room
         self._room: Any = None  # the condition that senders wait on, over the connection's lock
+        self.users = 0
         self.close: CloseControlMessage | None = None
         self.deferred_size = 0
         self.fragmenting = False
+
+    def __enter__(self) -> Sender:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._connection.lock:
+            self.users -= 1
 
     @property
     def ordered(self) -> bool:
@@ -51,7 +70,7 @@ class Sender:
     @property
     def idle(self) -> bool:
         """Whether the connection can do without it. The lock is held."""
-        return not (self.ordered or self.fragmenting or self._kept or self._room is not None or self.close is not None)
+        return not (self.ordered or self.users or self._kept)
 
     @property
     def may_finish_fragments(self) -> bool:
@@ -61,12 +80,8 @@ class Sender:
     # --- whole messages -----------------------------------------------------------------------------------------------
 
     def send_message(self, opcode: int, payload: bytes, timeout: float | None) -> None:
-        """See :meth:`ws4py.engine.connection.Connection.send_message`."""
+        """See :meth:`ws4py.engine.connection.Connection.send_message`; for a codec that must see messages in order."""
         connection = self._connection
-        if self.encoding is None:
-            frame = connection.stream.encode_message(opcode, payload)
-            self.put(frame, opcode, True, len(payload), timeout=timeout)
-            return
         if connection.engine.holds(self.encoding):  # this is a signal handler, and the codec is at another message
             connection.engine.ask(lambda: self.send_message(opcode, payload, 0.0))
             return
