@@ -53,6 +53,15 @@ def until(condition: Callable[[], _T], patience: float = PATIENCE) -> _T:
     return result
 
 
+def stays(condition: Callable[[], object], seconds: float = 0.05) -> None:
+    """Check that something is true for a while: for what must not happen, which nothing can announce."""
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while time.monotonic() < deadline:
+        assert condition(), f"This has not stayed true for {seconds} seconds"
+        pause.wait(0.001)
+
+
 def wait_for(event: threading.Event) -> None:
     """Wait for an event."""
     assert event.wait(PATIENCE), "the event has not come"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import PATIENCE, quiet, until
+from tests.helpers import PATIENCE, quiet, stays, until, wait_for
 from ws4py.manager.scheduler import Worker
 from ws4py.manager.watchdog import LOOKS, QUIET_LOOKS, SlowCallbacks, Watchdog
 
@@ -65,8 +65,7 @@ def test_it_looks_a_few_times_and_then_sleeps(post: Post) -> None:
     until(lambda: watchdog.asleep)
     looks = post.looks
     assert looks <= QUIET_LOOKS + 2
-    time.sleep(10 * LOOKS[0])  # it does not look meanwhile
-    assert post.looks <= looks + 1, "the last look before it sleeps"
+    stays(lambda: post.looks <= looks + 1, 10 * LOOKS[0])  # the last look before it sleeps
 
 
 def test_it_goes_on_while_there_is_something_to_watch(post: Post) -> None:
@@ -80,7 +79,6 @@ def test_it_looks_again_when_it_is_woken(post: Post) -> None:
     watchdog = post.start()
     for _ in range(3):
         until(lambda: watchdog.asleep)
-        time.sleep(0.005)
         post.again = 0.001
         watchdog.wake()
         assert not watchdog.asleep
@@ -122,8 +120,7 @@ def test_the_pause_is_what_the_look_says(post: Post) -> None:
     watchdog = post.start()
     until(lambda: post.looks >= 1)
     looks = post.looks
-    time.sleep(10 * LOOKS[0])
-    assert post.looks == looks
+    stays(lambda: post.looks == looks, 10 * LOOKS[0])
     watchdog.stop()
     watchdog.join(PATIENCE)
     assert not watchdog.is_alive(), "it is stopped at once all the same"
@@ -141,6 +138,16 @@ def test_it_can_be_stopped_at_any_time(post: Post, state: str) -> None:
         post.watchdog.stop()
     post.watchdog.join(PATIENCE)
     assert not post.watchdog.is_alive()
+
+
+def test_something_may_follow_its_end() -> None:
+    ended = threading.Event()
+    watchdog = Watchdog(lambda: None, list, None, at_end=ended.set)
+    watchdog.start()
+    assert not ended.is_set()
+    watchdog.stop()
+    wait_for(ended)
+    watchdog.join(PATIENCE)
 
 
 # --- slow callbacks ---------------------------------------------------------------------------------------------------
