@@ -15,12 +15,12 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
 from typing import Any, Final
 
 from ws4py.engine.counters import WorkerCounters
 from ws4py.engine.histogram import KEPT_VALUES
 from ws4py.manager.scheduler import Reactor, Worker, await_last_calls, give_up
+from ws4py.manager.threaded import ThreadedScheduler
 from ws4py.manager.watchdog import LOOKS, SlowCallbacks, Watchdog
 
 __all__ = ["AdaptiveScheduler"]
@@ -40,8 +40,8 @@ RETRY: Final = 1.0
 """After how many seconds a thread is asked for again when the system had none."""
 
 
-class AdaptiveScheduler:
-    """Workers that poll. See :class:`Scheduler`.
+class AdaptiveScheduler(ThreadedScheduler):
+    """Workers that poll. See :class:`~ws4py.manager.scheduler.Scheduler`.
 
     :param reactor: what polls.
     :param limit: how many callbacks may run at once. Beyond them there is one thread more, so that somebody polls when
@@ -59,11 +59,8 @@ class AdaptiveScheduler:
         slow_callbacks: SlowCallbacks | None = None,
         name: str = "WebSocketManager",
     ) -> None:
-        self.reliefs = 0
-        """How often the watchdog has sent a worker."""
+        super().__init__(reactor, max(1, limit // 2) if max_waiting is None else max_waiting)
         self._limit = limit
-        self._max_waiting = max(1, limit // 2) if max_waiting is None else max_waiting
-        self._reactor = reactor
         self._queue: deque[Any] = deque()
         self._slots = [None] * limit  # taken by who runs callbacks
         self._role = threading.Lock()  # held by who polls
@@ -71,16 +68,13 @@ class AdaptiveScheduler:
         self._parked: list[Worker] = []  # the last one goes first
         self._coming = False  # a worker was sent to poll
         self._eager_until = 0.0
-        self._lock = threading.RLock()  # over what follows; a signal handler may come between
+        # Shared by all, under the lock.
         self._workers: dict[threading.Thread, Worker] = {}
         self._retired = WorkerCounters()
         self._started = 0
         self._retry_at = 0.0  # when a thread may be asked for again, if the system had none
-        self._waiting = 0  # workers that wait in a call of ours
-        self._joining: dict[threading.Thread, Any] = {}  # jobs whose callbacks wait in join()
         self._failed = False  # a cycle has raised
         self._watchdog = Watchdog(self._look, self._running, slow_callbacks, name, self._end)
-        self._ended = threading.Event()
 
     # --- for the manager ----------------------------------------------------------------------------------------------
 
@@ -101,82 +95,18 @@ class AdaptiveScheduler:
         """See :meth:`Scheduler.rename`: it is the watchdog that has the name."""
         self._watchdog.name = name
 
-    def join(self, timeout: float | None = None) -> bool:
-        """See :meth:`Scheduler.join`."""
-        worker = self._workers.get(threading.current_thread())
-        if worker is None or worker.job is None:
-            return self._ended.wait(timeout)
-        self._joining[worker.thread] = worker.job
-        try:
-            self.relieve()
-            self._reactor.wake()
-            return self._ended.wait(timeout)
-        finally:
-            del self._joining[worker.thread]
-
-    def is_alive(self) -> bool:
-        """See :meth:`Scheduler.is_alive`."""
-        return not self._ended.is_set()
-
     def after_fork_in_child(self) -> None:
         """See :meth:`Scheduler.after_fork_in_child`."""
-        self._lock = threading.RLock()
+        super().after_fork_in_child()
         self._queue.clear()
 
-    def in_own_thread(self) -> bool:
-        """See :meth:`Scheduler.in_own_thread`: nobody is."""
-        return False
-
-    def owns_engine(self) -> bool:
-        """See :meth:`Scheduler.owns_engine`."""
-        return False
-
-    def runs(self, job: Any) -> bool:
-        """See :meth:`Scheduler.runs`."""
-        worker = self._workers.get(threading.current_thread())
-        return worker is not None and worker.job is job
-
-    def enter(self, job: Any) -> None:
-        """See :meth:`Scheduler.enter`: nothing is needed for it."""
-
-    def forget(self, job: Any) -> None:
-        """See :meth:`Scheduler.forget`: nothing is kept for it."""
-
-    def pass_on(self, job: Any, error: BaseException) -> None:
-        """See :meth:`Scheduler.pass_on`: on a thread of ours there is nobody."""
-
-    def is_kill(self, error: BaseException) -> bool:
-        """See :meth:`Scheduler.is_kill`: threads can't be ended."""
-        return False
-
-    def throw(self, error: BaseException) -> None:
-        """See :meth:`Scheduler.throw`: on a thread of ours there is nobody."""
-
-    def begin_wait(self) -> bool:
-        """See :meth:`Scheduler.begin_wait`."""
-        if threading.current_thread() not in self._workers:
-            return True
-        with self._lock:
-            if self._waiting >= self._max_waiting:
-                return False
-            self._waiting += 1
-        self.relieve()
-        return True
-
-    def end_wait(self) -> None:
-        """See :meth:`Scheduler.end_wait`."""
-        if threading.current_thread() in self._workers:
-            with self._lock:
-                self._waiting -= 1
+    def _current(self) -> Worker | None:
+        return self._workers.get(threading.current_thread())
 
     def relieve(self) -> None:
         """See that somebody polls: the caller, a callback, is about to wait. Any thread may call."""
         if not self._coming and not self._role.locked():
             self._send_worker(polls_first=True)
-
-    def joining(self) -> Sequence[Any]:
-        """See :meth:`Scheduler.joining`."""
-        return list(self._joining.values())
 
     def counters(self) -> WorkerCounters:
         """See :meth:`Scheduler.counters`."""

@@ -12,7 +12,8 @@ from typing import Any, Final
 from ws4py.engine.counters import WorkerCounters
 from ws4py.engine.histogram import KEPT_VALUES
 from ws4py.manager.scheduler import Job, Reactor, Worker, await_last_calls, give_up
-from ws4py.manager.watchdog import LOOKS, SlowCallbacks, Watchdog
+from ws4py.manager.threaded import PollingThread
+from ws4py.manager.watchdog import SlowCallbacks
 
 __all__ = ["PoolScheduler", "WorkerPool"]
 
@@ -314,7 +315,7 @@ class WorkerPool:
                 return
 
 
-class PoolScheduler:
+class PoolScheduler(PollingThread):
     """One thread polls, and a pool of workers runs callbacks. See :class:`~ws4py.manager.scheduler.Scheduler`.
 
     :param reactor: what polls.
@@ -332,106 +333,19 @@ class PoolScheduler:
         slow_callbacks: SlowCallbacks | None = None,
         name: str = "WebSocketManager",
     ) -> None:
-        self.reliefs = 0
-        self._reactor = reactor
+        super().__init__(reactor, max(1, limit // 2) if max_waiting is None else max_waiting, slow_callbacks, name)
         self._pool = WorkerPool(limit)
-        self._max_waiting = max(1, limit // 2) if max_waiting is None else max_waiting
-        self._thread = threading.Thread(target=self._poll, name=name, daemon=True)
-        self._watchdog = None if slow_callbacks is None else Watchdog(self._look, self._pool.workers, slow_callbacks)
-        self._lock = threading.RLock()
-        self._waiting = 0  # workers that wait in a call of ours
-        self._joining: dict[threading.Thread, Any] = {}  # jobs whose callbacks wait in join()
-        self._ended = threading.Event()
-
-    def start(self) -> None:
-        """See :meth:`Scheduler.start`."""
-        try:
-            if self._watchdog is not None:
-                self._watchdog.start()
-            self._thread.start()
-        except BaseException:
-            if self._watchdog is not None:
-                self._watchdog.stop()
-            self._reactor.finished = True
-            self._ended.set()
-            raise
-
-    def rename(self, name: str) -> None:
-        """See :meth:`Scheduler.rename`."""
-        self._thread.name = name
-
-    def join(self, timeout: float | None = None) -> bool:
-        """See :meth:`Scheduler.join`."""
-        worker = self._pool.current()
-        if worker is None or worker.job is None:
-            return self._ended.wait(timeout)
-        self._joining[worker.thread] = worker.job
-        try:
-            self._reactor.wake()
-            return self._ended.wait(timeout)
-        finally:
-            del self._joining[worker.thread]
-
-    def is_alive(self) -> bool:
-        """See :meth:`Scheduler.is_alive`."""
-        return not self._ended.is_set()
 
     def after_fork_in_child(self) -> None:
         """See :meth:`Scheduler.after_fork_in_child`."""
-        self._lock = threading.RLock()
+        super().after_fork_in_child()
         self._pool.after_fork_in_child()
 
-    def in_own_thread(self) -> bool:
-        """See :meth:`Scheduler.in_own_thread`: no callback runs on it."""
-        return False
+    def _current(self) -> Worker | None:
+        return self._pool.current()
 
-    def owns_engine(self) -> bool:
-        """See :meth:`Scheduler.owns_engine`."""
-        return False
-
-    def runs(self, job: Any) -> bool:
-        """See :meth:`Scheduler.runs`."""
-        worker = self._pool.current()
-        return worker is not None and worker.job is job
-
-    def enter(self, job: Any) -> None:
-        """See :meth:`Scheduler.enter`: nothing is needed for it."""
-
-    def forget(self, job: Any) -> None:
-        """See :meth:`Scheduler.forget`: nothing is kept for it."""
-
-    def pass_on(self, job: Any, error: BaseException) -> None:
-        """See :meth:`Scheduler.pass_on`: on a thread of ours there is nobody."""
-
-    def is_kill(self, error: BaseException) -> bool:
-        """See :meth:`Scheduler.is_kill`: threads can't be ended."""
-        return False
-
-    def throw(self, error: BaseException) -> None:
-        """See :meth:`Scheduler.throw`: on a thread of ours there is nobody."""
-
-    def relieve(self) -> None:
-        """See :meth:`Scheduler.relieve`: no callback keeps who polls from it, or all do."""
-
-    def begin_wait(self) -> bool:
-        """See :meth:`Scheduler.begin_wait`."""
-        if self._pool.current() is None:
-            return True
-        with self._lock:
-            if self._waiting >= self._max_waiting:
-                return False
-            self._waiting += 1
-            return True
-
-    def end_wait(self) -> None:
-        """See :meth:`Scheduler.end_wait`."""
-        if self._pool.current() is not None:
-            with self._lock:
-                self._waiting -= 1
-
-    def joining(self) -> Sequence[Any]:
-        """See :meth:`Scheduler.joining`."""
-        return list(self._joining.values())
+    def _running(self) -> list[Worker]:
+        return self._pool.workers()
 
     def counters(self) -> WorkerCounters:
         """See :meth:`Scheduler.counters`."""
@@ -442,29 +356,16 @@ class PoolScheduler:
         pool = self._pool
         return pool.limit, pool.size, pool.idle, pool.waiting
 
-    def _poll(self) -> None:
-        reactor, pool = self._reactor, self._pool
-        try:
-            while not reactor.finished:
-                try:
-                    ready = reactor.cycle(pool.help())
-                except BaseException as error:  # noqa: BLE001 - whoever waits for this reactor must learn of its end
-                    ready = reactor.fail(error)
-                if ready:
-                    pool.submit(ready)
-                    if self._watchdog is not None and self._watchdog.asleep:
-                        self._watchdog.wake()
-                    pool.rest(REST)
-            pool.stop()
-            pool.run_here()
-            await_last_calls(lambda: pool.size > len(self._joining), lambda: pool.counters().turns)
-        finally:
-            if self._watchdog is not None:
-                self._watchdog.stop()
-            try:
-                reactor.release()
-            finally:
-                self._ended.set()
+    def _patience(self) -> float | None:
+        return self._pool.help()
 
-    def _look(self) -> float | None:
-        return LOOKS[1] if any(worker.job is not None for worker in self._pool.workers()) else None
+    def _run(self, ready: Sequence[Any]) -> None:
+        self._pool.submit(ready)
+        self._watch()
+        self._pool.rest(REST)
+
+    def _finish(self) -> None:
+        pool = self._pool
+        pool.stop()
+        pool.run_here()
+        await_last_calls(lambda: pool.size > len(self._joining), lambda: pool.counters().turns)

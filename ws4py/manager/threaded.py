@@ -1,0 +1,183 @@
+"""What the schedulers have in common whose callbacks run on threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from ws4py.manager.scheduler import Reactor, Worker
+from ws4py.manager.watchdog import LOOKS, SlowCallbacks, Watchdog
+
+__all__ = ["PollingThread", "ThreadedScheduler"]
+
+
+class ThreadedScheduler:
+    """Workers that are threads, and may wait. See :class:`~ws4py.manager.scheduler.Scheduler`.
+
+    :param reactor: what polls.
+    :param max_waiting: how many workers may wait in a call of ours at once.
+    """
+
+    def __init__(self, reactor: Reactor, max_waiting: int = 0) -> None:
+        self.reliefs = 0
+        self._reactor = reactor
+        self._ended = threading.Event()
+        self._lock = threading.RLock()  # over what follows; a signal handler may come between
+        self._max_waiting = max_waiting
+        self._waiting = 0  # workers that wait in a call of ours
+        self._joining: dict[threading.Thread, Any] = {}  # jobs whose callbacks wait in join()
+
+    def _current(self) -> Worker | None:
+        """Return what is known of the calling thread; None if it is no worker."""
+        raise NotImplementedError
+
+    def join(self, timeout: float | None = None) -> bool:
+        """See :meth:`Scheduler.join`."""
+        worker = self._current()
+        if worker is None or worker.job is None:
+            return self._ended.wait(timeout)
+        self._joining[worker.thread] = worker.job
+        try:
+            self.relieve()
+            self._reactor.wake()
+            return self._ended.wait(timeout)
+        finally:
+            del self._joining[worker.thread]
+
+    def joining(self) -> Sequence[Any]:
+        """See :meth:`Scheduler.joining`."""
+        return list(self._joining.values())
+
+    def is_alive(self) -> bool:
+        """See :meth:`Scheduler.is_alive`."""
+        return not self._ended.is_set()
+
+    def after_fork_in_child(self) -> None:
+        """See :meth:`Scheduler.after_fork_in_child`."""
+        self._lock = threading.RLock()
+
+    def in_own_thread(self) -> bool:
+        """See :meth:`Scheduler.in_own_thread`: nobody is."""
+        return False
+
+    def owns_engine(self) -> bool:
+        """See :meth:`Scheduler.owns_engine`."""
+        return self.in_own_thread()
+
+    def runs(self, job: Any) -> bool:
+        """See :meth:`Scheduler.runs`."""
+        worker = self._current()
+        return worker is not None and worker.job is job
+
+    def relieve(self) -> None:
+        """See :meth:`Scheduler.relieve`: no callback keeps who polls from it, or all do."""
+
+    def begin_wait(self) -> bool:
+        """See :meth:`Scheduler.begin_wait`."""
+        if self._current() is None:
+            return True
+        with self._lock:
+            if self._waiting >= self._max_waiting:
+                return False
+            self._waiting += 1
+        self.relieve()
+        return True
+
+    def end_wait(self) -> None:
+        """See :meth:`Scheduler.end_wait`."""
+        if self._current() is not None:
+            with self._lock:
+                self._waiting -= 1
+
+    # --- what only greenlets need -------------------------------------------------------------------------------------
+
+    def enter(self, job: Any) -> None:
+        """See :meth:`Scheduler.enter`: nothing is needed for it."""
+
+    def forget(self, job: Any) -> None:
+        """See :meth:`Scheduler.forget`: nothing is kept for it."""
+
+    def pass_on(self, job: Any, error: BaseException) -> None:
+        """See :meth:`Scheduler.pass_on`: on a thread of ours there is nobody."""
+
+    def is_kill(self, error: BaseException) -> bool:
+        """See :meth:`Scheduler.is_kill`: threads can't be ended."""
+        return False
+
+    def throw(self, error: BaseException) -> None:
+        """See :meth:`Scheduler.throw`: on a thread of ours there is nobody."""
+
+
+class PollingThread(ThreadedScheduler):
+    """One thread polls, and no other.
+
+    :param reactor: what polls.
+    :param max_waiting: how many workers may wait in a call of ours at once.
+    :param slow_callbacks: is told of turns that take long; None if nobody is.
+    :param name: of the thread.
+    """
+
+    def __init__(self, reactor: Reactor, max_waiting: int, slow_callbacks: SlowCallbacks | None, name: str) -> None:
+        super().__init__(reactor, max_waiting)
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._watchdog = None if slow_callbacks is None else Watchdog(self._look, self._running, slow_callbacks)
+
+    def start(self) -> None:
+        """See :meth:`Scheduler.start`."""
+        try:
+            if self._watchdog is not None:
+                self._watchdog.start()
+            self._thread.start()
+        except BaseException:
+            if self._watchdog is not None:
+                self._watchdog.stop()
+            self._reactor.finished = True
+            self._ended.set()
+            raise
+
+    def rename(self, name: str) -> None:
+        """See :meth:`Scheduler.rename`."""
+        self._thread.name = name
+
+    def _work(self) -> None:
+        reactor = self._reactor
+        try:
+            while not reactor.finished:
+                try:
+                    ready = reactor.cycle(self._patience())
+                except BaseException as error:  # noqa: BLE001 - whoever waits for this reactor must learn of its end
+                    ready = reactor.fail(error)
+                if ready:
+                    self._run(ready)
+            self._finish()
+        finally:
+            if self._watchdog is not None:
+                self._watchdog.stop()
+            try:
+                reactor.release()
+            finally:
+                self._ended.set()
+
+    def _patience(self) -> float | None:
+        """Return how long the next cycle may wait, in seconds; None for ever."""
+        return None
+
+    def _run(self, ready: Sequence[Any]) -> None:
+        """Have callbacks run for what is ready."""
+        raise NotImplementedError
+
+    def _finish(self) -> None:
+        """The last cycle is done: have the last callbacks run."""
+
+    def _watch(self) -> None:
+        """See that the watchdog is awake: there are callbacks that may take long."""
+        if self._watchdog is not None and self._watchdog.asleep:
+            self._watchdog.wake()
+
+    def _running(self) -> list[Worker]:
+        """Return those whose turns are looked after."""
+        raise NotImplementedError
+
+    def _look(self) -> float | None:
+        return LOOKS[1] if any(worker.job is not None for worker in self._running()) else None
