@@ -93,7 +93,7 @@ class TLS(NamedTuple):
 def certificates() -> TLS:
     """Return certificates for 127.0.0.1, the same ones for all tests."""
     directory = Path(tempfile.mkdtemp(prefix="ws4py-tests-"))
-    atexit.register(shutil.rmtree, directory)
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)  # a forked process may have done it
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
     certificate, key = directory / "certificate.pem", directory / "key.pem"

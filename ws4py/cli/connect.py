@@ -346,7 +346,8 @@ class Terminal(Talk):
     def _ask(self) -> str:
         try:
             self._left_prompt.clear()
-            self._prompting = True
+            with self._lock:  # a message that is just being shown takes no prompt with it
+                self._prompting = True
             return "" if self._ended else input(PROMPT)
         finally:
             self._prompting = False
