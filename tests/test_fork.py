@@ -6,6 +6,7 @@ import atexit
 import gc
 import multiprocessing
 import os
+import queue
 import select
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from tests.helpers import (
     wait_for,
 )
 from ws4py.client.threadedclient import WebSocketClient
+from ws4py.engine.counters import WorkerCounters
 from ws4py.exc import ConnectionClosed, ManagerError, SlowConsumer
 from ws4py.extensions import Codec
 from ws4py.extensions.permessage_deflate import DeflateAgreement
@@ -419,6 +421,49 @@ def test_a_manager_that_does_not_run_can_be_started_in_a_child(stage: Stage, sto
         assert not manager.is_alive()
 
     in_child(child)
+
+
+@pytest.mark.parametrize("options", [{"workers": 0}, {"dispatch": "pool"}, {"dispatch": "adaptive"}], ids=str)
+def test_a_manager_whose_threads_were_about_to_end_can_be_started_in_a_child(
+    stage: Stage, options: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They hold no lock there, since they are not there."""
+    manager = stage.manager(**options)
+    manager.stop()
+    manager.join(PATIENCE)
+    places: queue.Queue[threading.Event | None] = queue.Queue()  # where the thread waits; None at its end
+    merge = WorkerCounters.merge
+
+    def slow_merge(*arguments: Any) -> None:
+        if threading.current_thread() in asking:
+            places.put(go_on := threading.Event())
+            wait_for(go_on)
+        merge(*arguments)
+
+    asking = set()
+
+    def ask() -> None:
+        asking.add(threading.current_thread())
+        manager.stats()
+        places.put(None)
+
+    def child() -> None:
+        manager.start()
+        manager.stop()
+        manager.join(PATIENCE)
+        assert not manager.is_alive()
+
+    monkeypatch.setattr(WorkerCounters, "merge", slow_merge)
+    thread = start_thread(ask)
+    forks = 0
+    while (go_on := places.get(timeout=PATIENCE)) is not None:
+        try:
+            in_child(child)
+        finally:
+            go_on.set()
+        forks += 1
+    thread.result()
+    assert forks >= 2
 
 
 @pytest.mark.parametrize("kind", ["tcp_pair", "ssl_pair", "openssl_pair"])

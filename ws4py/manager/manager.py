@@ -578,13 +578,14 @@ class WebSocketManager:
         """Know that all threads but the caller stayed in the parent. Called in a forked process, by its only thread."""
         self._guard = self._backend.make_lock()
         self.lock = threading.RLock()
+        if self._scheduler is not None:  # a thread of one that has ended may have been about to leave it
+            self._scheduler.after_fork_in_child()
         if self.is_alive() or self._forked:
             self._forked = True
             self._engine.after_fork_in_child()
             self._registry.after_fork_in_child()
-            if self._reactor is not None and self._scheduler is not None:
+            if self._reactor is not None:
                 self._reactor.after_fork_in_child()
-                self._scheduler.after_fork_in_child()
 
 
 def _checked_seconds(name: str, seconds: float | None) -> float | None:
