@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -168,7 +167,7 @@ class Stream:
         self.decoded_to = 0
         """How many it made of them."""
         self._parser = FrameParser(expect_masking, max_message_size, max_fragments)
-        self._frames: deque[tuple[int, bytes]] | None = None  # that were parsed, and are still to be decoded
+        self._frames: list[tuple[int, bytes]] | None = None  # that were parsed, and are still to be decoded
         self._broken: WebSocketException | None = None  # what is wrong with the frame behind those
         self._opcode = 0  # of the message whose fragments are being collected
         self._buffer: bytearray | None = None  # those fragments, decoded
@@ -275,14 +274,18 @@ class Stream:
             return found
         waiting = self._frames
         if waiting is None:
-            waiting = self._frames = deque()
+            waiting = self._frames = []
         if self._broken is None:
             try:
                 self._parser.feed(data, waiting, max(0, frames - len(waiting)))
             except WebSocketException as error:
                 self._broken = error.with_traceback(None)  # which would refer to this frame, and so to itself
         try:
-            self._decode_frames(waiting, found, messages, size)
+            if len(data) <= size and len(waiting) <= messages and self._pieces is None and not self.more:
+                # All of it is within the limits, as nearly always.
+                del waiting[: self._take_whole(waiting, found)]
+            if waiting or self._pieces is not None:
+                self._decode_frames(waiting, found, messages, size)
         except WebSocketException as error:
             self._fail(error.with_traceback(None))
         if self.ended:
@@ -298,36 +301,44 @@ class Stream:
             self.more = True
         return found
 
-    def _decode_frames(self, waiting: deque[tuple[int, bytes]], found: list[Message], messages: int, size: int) -> None:
+    def _decode_frames(self, waiting: list[tuple[int, bytes]], found: list[Message], messages: int, size: int) -> None:
         """Make messages of the frames that wait, as far as the limits of :meth:`receive_some` allow."""
-        new = object.__new__
         made = 0
         if self._pieces is not None and messages > 0:
             made = self._decode(found, size)
             if self._pieces is not None:
                 return
         while waiting and made < size and len(found) < messages:
-            first, payload = waiting.popleft()
-            if first == FIN | OPCODE_TEXT:
-                if not payload.isascii():
-                    _check_utf8(payload)
-                message: Message = new(TextMessage)
-                message.data = payload
-                found.append(message)
-                made += len(payload)
-            elif first == FIN | OPCODE_BINARY:
-                message = new(BinaryMessage)
-                message.data = payload
-                found.append(message)
-                made += len(payload)
-            elif first & 0x08:
+            first, payload = waiting.pop(0)
+            if first & 0x08:
                 found.append(self._receive_control(first & 0x0F, payload))
                 if self.ended:
                     return
+            elif first == FIN | OPCODE_TEXT or first == FIN | OPCODE_BINARY:
+                self._take_whole([(first, payload)], found)
+                made += len(payload)
             else:
                 made += self._receive_fragment(first, payload, found, size - made)
                 if self._pieces is not None:
                     return
+
+    def _take_whole(self, frames: list[tuple[int, bytes]], found: list[Message]) -> int:
+        """Make messages of frames up to the first one that is no whole message; return of how many."""
+        new = object.__new__
+        before = len(found)
+        for first, payload in frames:
+            if first == FIN | OPCODE_TEXT:
+                if not payload.isascii():
+                    _check_utf8(payload)
+                message: Message = new(TextMessage)
+            elif first == FIN | OPCODE_BINARY:
+                message = new(BinaryMessage)
+            else:
+                break
+            # What the parser found needs none of a constructor's conversions.
+            message.data = payload
+            found.append(message)
+        return len(found) - before
 
     def _fail(self, failure: WebSocketException) -> None:
         self.failure = type(failure)

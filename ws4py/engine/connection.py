@@ -140,7 +140,6 @@ class Connection:
         lock.acquire()  # by hand where every message comes by: "with" takes more than twice the time
         try:
             outbox, traffic = self.outbox, self.traffic
-            usual = False
             if (
                 outbox is not None
                 and traffic is not None
@@ -149,7 +148,6 @@ class Connection:
                 and not self.send_ended
                 and self.sender is None
             ):
-                usual = True
                 # As append() does, without its call and that of the outbox: nearly every message takes this way.
                 outbox.frames.append(frame)
                 outbox.size += size
@@ -164,7 +162,9 @@ class Connection:
                     traffic.encoded_to += payload_size(frame)
                 if self.dirty:
                     return
-                self.dirty = True
+                self.dirty = usual = True
+            else:
+                usual = False
         finally:
             lock.release()
         if usual:

@@ -76,14 +76,14 @@ class Outbox:
             self._writing = True
             self.size -= len(output)
             return output
-        output = frames[head]
-        stop = head + 1
-        if stop < len(frames) and len(output) < WRITE_SIZE:
-            size = len(output)
-            while stop < len(frames) and size < WRITE_SIZE:
+        if self.size <= WRITE_SIZE:
+            stop = len(frames)
+        else:
+            size, stop = len(frames[head]), head + 1
+            while size < WRITE_SIZE and stop < len(frames):
                 size += len(frames[stop])
                 stop += 1
-            output = b"".join(frames[head:stop])
+        output = frames[head] if stop == head + 1 else b"".join(frames[head:stop])
         if stop == len(frames) or (stop > KEPT and 2 * stop > len(frames)):
             del frames[:stop]  # not clear(): a signal handler may have appended meanwhile
             stop = 0

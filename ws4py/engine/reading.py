@@ -77,14 +77,15 @@ class Reader:
         """
         if connection.read_ended:
             return
-        engine, stream, rate = self._engine, connection.stream, connection.limits.max_messages_per_second
+        engine, stream, limits = self._engine, connection.stream, connection.limits
+        rate, room = limits.max_messages_per_second, limits.max_outbox_size - connection.buffered
         # No more than there is room for their answers in the outbox, if all are Pings.
-        frames = min(TURN_FRAMES, (connection.limits.max_outbox_size - connection.buffered) // LARGEST_PONG + 1)
+        frames = min(TURN_FRAMES, room // LARGEST_PONG + 1)
         if rate is not None:
             frames = min(frames, self._frames_left(connection, rate))
         begun = stream.frames_received
-        most, room = connection.inbox_room
-        messages, size = self._sort(connection, stream.receive_some(data, frames, most, min(room, TURN_SIZE)))
+        most, most_size = connection.inbox_room
+        messages, size = self._sort(connection, stream.receive_some(data, frames, most, min(most_size, TURN_SIZE)))
         if messages:
             connection.active_at = engine.read_at
             if connection.deliver(messages, size):
@@ -101,13 +102,14 @@ class Reader:
                 connection.give_up(CloseControlMessage(CloseCode.POLICY_VIOLATION, "Too many messages a second"))
                 engine.lifecycle.end_reading(connection)
                 return
-        if stream.unfinished:
+        unfinished = stream.unfinished
+        if unfinished:
             connection.count_unfinished()
-        if stream.unfinished or connection.message_deadline is not None:
+        if unfinished or connection.message_deadline is not None:
             self._watch_message(connection)
         if connection.reading_paused:
             engine.count_limit("inbox")
-        if stream.more or connection.reading_paused or connection.outbox_full:
+        if stream.more or connection.reading_paused or room <= 0:
             engine.watch(connection)
 
     def _frames_left(self, connection: Connection, rate: int) -> int:
@@ -121,33 +123,33 @@ class Reader:
         """Count messages and answer those that are the engine's business; return the others, and the bytes of payload
         in them.
         """
-        items: list[Message] = []
-        size = texts = binary_size = 0
         traffic = connection.traffic
         assert traffic is not None, "bytes were received"
-        for message in messages:
-            opcode = message.opcode
-            if opcode == OPCODE_TEXT:  # the usual ones are counted together, below
-                items.append(message)
-                size += len(message.data)
-                texts += 1
-            elif opcode == OPCODE_BINARY:
-                items.append(message)
-                length = len(message.data)
-                size += length
-                binary_size += length
-                traffic.binaries_received += 1
-            else:
-                self._engine.counters.controls_received[opcode] += 1
-                if opcode == OPCODE_PING:
-                    connection.send_control_now(OPCODE_PONG, message.data)
-                elif opcode == OPCODE_PONG and not self._is_own(connection, message):
-                    items.append(message)
-        if texts:
-            traffic.texts_received += texts
-            traffic.text_bytes_received += size - binary_size
-        traffic.binary_bytes_received += binary_size
-        return items, size
+        opcodes = [message.opcode for message in messages]
+        texts, binaries = opcodes.count(OPCODE_TEXT), opcodes.count(OPCODE_BINARY)
+        if texts + binaries < len(messages):
+            messages = [message for message in messages if not self._answer(connection, message)]
+        size = sum([len(message.data) for message in messages if message.opcode <= OPCODE_BINARY])
+        binary_size = 0
+        if binaries:
+            binary_size = sum([len(message.data) for message in messages if message.opcode == OPCODE_BINARY])
+            traffic.binaries_received += binaries
+            traffic.binary_bytes_received += binary_size
+        traffic.texts_received += texts
+        traffic.text_bytes_received += size - binary_size
+        return messages, size
+
+    def _answer(self, connection: Connection, message: Message) -> bool:
+        """Count a control message, and answer it if that is the engine's business; tell whether it is, so that the
+        message is not for the inbox.
+        """
+        opcode = message.opcode
+        if opcode <= OPCODE_BINARY:
+            return False
+        self._engine.counters.controls_received[opcode] += 1
+        if opcode == OPCODE_PING:
+            connection.send_control_now(OPCODE_PONG, message.data)
+        return opcode != OPCODE_PONG or self._is_own(connection, message)
 
     def _is_own(self, connection: Connection, pong: Message) -> bool:
         """Tell whether a Pong is the engine's business: it answers its Ping, or nobody wants it."""
