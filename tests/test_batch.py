@@ -15,6 +15,7 @@ import pytest
 
 from tests.helpers import narrow, start_thread, tcp_pair, until
 from ws4py.engine.batch import RECEIVE_SIZE, BatchIO
+from ws4py.engine.pollers import EPollPoller, SelectPoller
 from ws4py.engine.sockets import take_over
 from ws4py.engine.transport import PlainTransport, make_transport
 
@@ -34,7 +35,7 @@ def receive(io: BatchIO, *transports: PlainTransport) -> list[Any]:
 
 
 def send(io: BatchIO, *jobs: tuple[PlainTransport, bytes | memoryview]) -> list[Any]:
-    return io.send([(Line(transport), data) for transport, data in jobs])  # type: ignore[misc]
+    return io.send([(Line(transport), data) for transport, data in jobs], time.monotonic())  # type: ignore[misc]
 
 
 @pytest.fixture
@@ -217,3 +218,49 @@ def test_a_thread_that_computes_is_noticed(pairs: list[Pair]) -> None:
     finally:
         ended.set()
     task.result()
+
+
+def test_it_is_noticed_in_the_middle_of_a_batch(pairs: list[Pair], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first calls may be lucky; then the others must not wait for the lock one by one."""
+    io = BatchIO()
+    if io._kept_lock is None:
+        pytest.skip("this system has no such calls")
+    for _, peer in pairs:
+        peer.sendall(b"x")
+    for transport, _ in pairs:
+        wait_readable(transport)
+    line = [Line(transport) for transport, _ in pairs * 3]
+    clock = iter([0.0, 1.0])
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", lambda: next(clock))
+        received = io.receive(line, 0.0)  # type: ignore[arg-type]
+    assert received == [b"x"] * len(pairs) + [None] * 2 * len(pairs)
+    assert io._contention.present, "the clock was read twice: after the first few calls, and after some more"
+
+
+def test_what_is_ready_is_seen_with_the_lock_kept(pairs: list[Pair], kept: BatchIO) -> None:
+    """As the poller itself sees it: errors and hang-ups, too."""
+    poller = EPollPoller()
+    try:
+        for transport, _ in pairs:
+            poller.register(Line(transport).fd)
+        assert kept.poll(poller, 0.0) == []
+        assert kept.poll(poller, 0.001) == []
+        pairs[0][1].sendall(b"x")
+        pairs[1][1].close()
+        reset(pairs[2][1])
+        poller.modify(Line(pairs[3][0]).fd, 2)
+        for index in (0, 1, 2):
+            wait_readable(pairs[index][0])
+        ready = kept.poll(poller, None)
+        assert sorted(ready) == sorted(poller.poll(0.0))
+        assert len(ready) == 4
+    finally:
+        poller.release()
+
+
+def test_a_poller_of_another_kind_is_asked_by_its_method(pairs: list[Pair], kept: BatchIO) -> None:
+    poller = SelectPoller()
+    poller.register(Line(pairs[0][0]).fd)
+    pairs[0][1].sendall(b"x")
+    assert kept.poll(poller, None) == [(Line(pairs[0][0]).fd, 1)]

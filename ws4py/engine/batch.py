@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final
 
 from ws4py.engine.connection import Connection
+from ws4py.engine.pollers import EPollPoller, Poller
 from ws4py.engine.system import Contention, KeptLock, kept_lock
 from ws4py.engine.transport import TLS_CHUNK
 
@@ -34,12 +35,29 @@ anything else a fault.
 """
 
 
+STRIDE: Final = 4
+"""After so many calls that give the interpreter's lock away it is looked whether that takes its time; then after twice
+as many, and so on.
+"""
+
+
 class BatchIO:
-    """Does the reads and writes of one engine. Used by one thread at a time."""
+    """Does the reads and writes of one engine, and asks what is ready. Used by one thread at a time."""
 
     def __init__(self) -> None:
         self._kept_lock = kept_lock(RECEIVE_SIZE)
         self._contention = Contention()
+
+    def poll(self, poller: Poller, timeout: float | None) -> list[tuple[int, int]]:
+        """Return what is ready, after at most ``timeout`` seconds; None is for ever.
+
+        :raises Exception: what the poller raises.
+        """
+        if self._kept_lock is not None and self._contention.present and isinstance(poller, EPollPoller):
+            ready = poller.look(self._kept_lock)
+            if ready or timeout == 0.0:
+                return ready
+        return poller.poll(timeout)
 
     def receive(self, connections: Sequence[Connection], began: float) -> list[Received]:
         """Read once from each, and return what came, in the same order. Never blocks, never raises.
@@ -48,16 +66,20 @@ class BatchIO:
         """
         results: list[Received] = []
         kept, contention = self._kept_lock, self._contention
-        if kept is not None and not contention.is_present(began):
-            # The first call shows how it is.
-            self._read(connections[:1], results)
-            connections = connections[1:]
-            if not contention.note(began):
-                kept = None
         if kept is None:
             self._read(connections, results)
-        else:
-            self._read_with(kept, connections, results)
+            return results
+        if not contention.is_present(began):
+            stride = STRIDE
+            while len(results) < len(connections) and not contention.present:
+                self._read(connections[len(results) : len(results) + stride], results)
+                began = contention.note(began)
+                stride *= 2
+        for connection in connections[len(results) :]:
+            if connection.transport.by_number:
+                self._read_kept(kept, connection, results)
+            else:
+                self._read([connection], results)
         return results
 
     def _read(self, connections: Sequence[Connection], results: list[Received]) -> None:
@@ -71,22 +93,36 @@ class BatchIO:
             except BaseException as error:  # noqa: BLE001 - one connection's, and the others are to be read too
                 results.append(error)
 
-    def _read_with(self, kept: KeptLock, connections: Sequence[Connection], results: list[Received]) -> None:
-        for connection in connections:
-            if not connection.transport.by_number:
-                self._read([connection], results)
-                continue
-            try:
-                results.append(kept.receive(connection.fd))
-            except (BlockingIOError, InterruptedError):
-                results.append(None)
-            except OSError as error:
-                results.append(error.with_traceback(None))
+    def _read_kept(self, kept: KeptLock, connection: Connection, results: list[Received]) -> None:
+        try:
+            results.append(kept.receive(connection.fd))
+        except (BlockingIOError, InterruptedError):
+            results.append(None)
+        except OSError as error:
+            results.append(error.with_traceback(None))
 
-    def send(self, jobs: Sequence[tuple[Connection, bytes | memoryview]]) -> list[Sent]:
-        """Write once to each, and return how it went, in the same order. Never blocks, never raises."""
+    def send(self, jobs: Sequence[tuple[Connection, bytes | memoryview]], began: float) -> list[Sent]:
+        """Write once to each, and return how it went, in the same order. Never blocks, never raises.
+
+        :param began: the time now, of the monotonic clock.
+        """
         results: list[Sent] = []
-        kept = self._kept_lock if self._contention.present else None
+        kept, contention = self._kept_lock, self._contention
+        if kept is None:
+            self._write(jobs, results)
+            return results
+        if not contention.present:
+            stride = STRIDE
+            while len(results) < len(jobs) and not contention.present:
+                self._write(jobs[len(results) : len(results) + stride], results)
+                began = contention.note(began)
+                stride *= 2
+        self._write(jobs[len(results) :], results, kept)
+        return results
+
+    def _write(
+        self, jobs: Sequence[tuple[Connection, bytes | memoryview]], results: list[Sent], kept: KeptLock | None = None
+    ) -> None:
         for connection, data in jobs:
             try:
                 if kept is None or not connection.transport.by_number:
@@ -97,4 +133,3 @@ class BatchIO:
                 results.append(error.with_traceback(None))
             except BaseException as error:  # noqa: BLE001 - one connection's, and the others are to be written too
                 results.append(error)
-        return results

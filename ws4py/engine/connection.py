@@ -427,7 +427,10 @@ class Connection:
         lock.acquire()
         try:
             items = self.inbox
-            if items is None or (self.outbox is not None and self.stalled):
+            if items is None:
+                return None
+            outbox = self.outbox  # see _schedule()
+            if outbox is not None and (outbox.size or self.sender is not None) and self.stalled:
                 return None
             self.inbox = None
             self.inbox_size = 0
@@ -495,7 +498,9 @@ class Connection:
     def _schedule(self) -> bool:
         if self.scheduled or self.inbox is None:
             return False
-        if self.outbox is not None and self.stalled:
+        outbox = self.outbox
+        # Nearly always nothing waits: so it is not asked how much.
+        if outbox is not None and (outbox.size or self.sender is not None) and self.stalled:
             self.needs_update = True
             return False
         self.scheduled = True

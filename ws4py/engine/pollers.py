@@ -6,6 +6,8 @@ import select
 import sys
 from typing import Any, Final, Protocol
 
+from ws4py.engine.system import KeptLock
+
 __all__ = ["LONGEST_WAIT", "EPollPoller", "KQueuePoller", "Poller", "SelectPoller", "default_poller"]
 
 READ: Final = 1
@@ -78,6 +80,11 @@ class EPollPoller:
             timeout = self.timeout
         timeout = -1 if timeout is None else min(timeout, LONGEST_WAIT)
         return [(fd, _EPOLL_EVENTS.get(mask) or _epoll_event(mask)) for fd, mask in self._epoll.poll(timeout, 4096)]
+
+    def look(self, kept: KeptLock) -> list[Event]:
+        """Return what is ready now, and keep the interpreter's lock."""
+        ready = kept.look(self._epoll.fileno())
+        return [(fd, _EPOLL_EVENTS.get(mask) or _epoll_event(mask)) for fd, mask in ready]
 
     def release(self) -> None:
         """Close the epoll's own descriptor."""

@@ -264,7 +264,7 @@ class Engine:
         if self._dirty or self._dropped or self._asked or (self.draining and not self.connections):
             timeout = 0.0
         assert self.poller is not None, "it was opened"
-        events = self.poller.poll(timeout)
+        events = self._io.poll(self.poller, timeout)
         self._sleeping = False
         self._read(events)
         ready, self.ready = self.ready, []
@@ -329,7 +329,7 @@ class Engine:
             jobs.append((connection, data))
         if not jobs:
             return
-        for (connection, data), result in zip(jobs, self._io.send(jobs), strict=True):
+        for (connection, data), result in zip(jobs, self._io.send(jobs, time.monotonic()), strict=True):
             try:
                 if result == len(data):
                     if data and connection.output_taken(len(data)):

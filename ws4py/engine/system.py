@@ -10,28 +10,34 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import platform
 import socket
+import struct
 import sys
 import threading
 import time
 import types
 from typing import Any, Final
 
-try:
-    import resource
-except ImportError:  # not on Windows
-    resource = None  # type: ignore[assignment]
-
-__all__ = ["Contention", "KeptLock", "interruptions", "kept_lock", "threads_are_greenlets"]
+__all__ = ["Contention", "KeptLock", "kept_lock", "threads_are_greenlets"]
 
 FLAGS: Final = getattr(socket, "MSG_DONTWAIT", 0) | getattr(socket, "MSG_NOSIGNAL", 0)
 
 
+EVENT: Final = struct.Struct("=Ii4x" if platform.machine() == "x86_64" else "@I4xi4x")
+"""What epoll says of one descriptor: events, and the number, which is half of a union; see epoll_ctl(2). On x86-64
+alone there is no padding between.
+"""
+
+MOST_EVENTS: Final = 4096
+
+
 class KeptLock:
-    """recv() and send() that keep the interpreter's lock. Used by one thread at a time.
+    """recv(), send() and a look at an epoll that keep the interpreter's lock. Used by one thread at a time.
 
     :param size: how many bytes are received at most.
     :raises OSError: where the system's library is not to be had.
+    :raises AttributeError: where it has not all of these calls.
     """
 
     def __init__(self, size: int) -> None:
@@ -40,6 +46,10 @@ class KeptLock:
         for function in (self._recv, self._send):
             function.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
             function.restype = ctypes.c_ssize_t
+        self._epoll_wait = library.epoll_wait
+        self._epoll_wait.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
+        self._events = ctypes.create_string_buffer(MOST_EVENTS * EVENT.size)
+        self._events_view = memoryview(self._events)
         self._size = size
         self._buffer = ctypes.create_string_buffer(size)
         self._address = ctypes.addressof(self._buffer)
@@ -67,6 +77,17 @@ class KeptLock:
         if count < 0:
             raise _error()
         return count
+
+    def look(self, epoll: int) -> list[tuple[int, int]]:
+        """Return what is ready now: descriptors, and epoll's bits for each.
+
+        :param epoll: the epoll's descriptor.
+        :raises OSError: if that is none.
+        """
+        count = self._epoll_wait(epoll, self._events, MOST_EVENTS, 0)
+        if count < 0:
+            raise _error()
+        return [(fd, mask) for mask, fd in EVENT.iter_unpack(self._events_view[: count * EVENT.size])]
 
 
 def _error() -> OSError:
@@ -99,19 +120,18 @@ class Contention:
     """
 
     THRESHOLD: Final = 0.001
-    """A call that does not wait, and takes so many seconds all the same, has waited for the interpreter's lock, or for
-    the processor.
+    """Calls that do not wait, and take so many seconds all the same, have waited for the interpreter's lock, or for the
+    processor; that is taken for the same, since it costs little.
     """
 
     PERIOD: Final = 0.25
-    """For how many seconds the lock is then kept, before one call tries again what it takes to give it away."""
+    """For how many seconds the lock is then kept, before it is tried again what it takes to give it away."""
 
-    __slots__ = ("_interruptions", "_until", "present")
+    __slots__ = ("_until", "present")
 
     def __init__(self) -> None:
         self.present = False
         self._until = 0.0
-        self._interruptions = 0
 
     def is_present(self, now: float) -> bool:
         """Tell whether the lock is to be kept, or it is to be tried again what it takes to give it away."""
@@ -119,24 +139,14 @@ class Contention:
             self.present = False
         return self.present
 
-    def note(self, began: float) -> bool:
-        """Take in that one call has returned that gave the lock away and did not wait; tell whether the lock is to be
-        kept from now on.
+    def note(self, began: float) -> float:
+        """Take in that calls have returned, few of them, that gave the lock away and did not wait.
+
+        :param began: when the first of them began.
+        :returns: the time now.
         """
         now = time.monotonic()
-        if now - began >= self.THRESHOLD and not self._was_interrupted():
+        if now - began >= self.THRESHOLD:
             self.present = True
             self._until = now + self.PERIOD
-        return self.present
-
-    def _was_interrupted(self) -> bool:
-        """Tell whether the system has taken the processor away since this was asked last: that took the time, then."""
-        before, self._interruptions = self._interruptions, interruptions()
-        return self._interruptions != before
-
-
-def interruptions() -> int:
-    """Return how often the system has taken the processor away from the calling thread; 0 where that is not known."""
-    if resource is None:
-        return 0
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
+        return now
