@@ -3,8 +3,8 @@
     python docs/generate.py
 
 The table in ``stats.rst`` comes from :data:`ws4py.manager.metrics.METRICS`; ``stats.schema.json`` comes from the
-classes of :mod:`ws4py.manager.snapshot`, their docstrings, and the texts of the metrics. The table in ``README.rst``
-comes from :data:`ws4py.limits.RULES`.
+classes of :mod:`ws4py.manager.snapshot` and :mod:`ws4py.manager.ranking`, their docstrings, and the texts of the
+metrics. The table in ``README.rst`` comes from :data:`ws4py.limits.RULES`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 from ws4py.limits import RULES, Limits
 from ws4py.manager import WebSocketManager
 from ws4py.manager.metrics import METRICS
-from ws4py.manager.snapshot import ConnectionSnapshot, HistogramSnapshot, TrafficSnapshot
+from ws4py.manager.ranking import ConnectionSnapshot
+from ws4py.manager.snapshot import HistogramSnapshot, TrafficSnapshot
 
 FOLDER: Final = Path(__file__).parent
 PAGE: Final = FOLDER / "stats.rst"

@@ -28,7 +28,8 @@ from ws4py.engine.histogram import KEPT_VALUES, TIME_BOUNDS, Histogram
 from ws4py.extensions.permessage_deflate import PerMessageDeflate
 from ws4py.framing import FIN, OPCODE_CONTINUATION, OPCODE_TEXT, build_frame, payload_size
 from ws4py.manager import WebSocketManager
-from ws4py.manager.snapshot import LIMITS, SORT_KEYS, HistogramSnapshot, Snapshot
+from ws4py.manager.ranking import SORT_KEYS
+from ws4py.manager.snapshot import LIMITS, HistogramSnapshot, Snapshot
 from ws4py.websocket import WebSocket
 
 NOTHING = {"text": 0, "binary": 0, "ping": 0, "pong": 0, "close": 0}

@@ -22,7 +22,8 @@ from tests.helpers import EchoRecorder, Stage, until, wait_for
 from tests.helpers import Peer as FramePeer
 from tests.serving import Peer, Server, eventually, free_port
 from ws4py.manager import WebSocketManager
-from ws4py.manager.snapshot import LIMITS, SORT_KEYS, take_connections
+from ws4py.manager.ranking import SORT_KEYS, take_connections
+from ws4py.manager.snapshot import LIMITS
 from ws4py.server.stats import StatsApplication, StatsCollector, basic_auth, mount
 
 SCHEMA = Path(__file__).parent.parent / "docs" / "stats.schema.json"

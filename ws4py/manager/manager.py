@@ -28,10 +28,11 @@ from ws4py.manager.inline import InlineScheduler
 from ws4py.manager.member import Bulkhead, Member
 from ws4py.manager.pool import PoolScheduler
 from ws4py.manager.process import managers
+from ws4py.manager.ranking import ConnectionSnapshot, SortKey, take_connections
 from ws4py.manager.reactor import Reactor
 from ws4py.manager.registry import Registry
 from ws4py.manager.scheduler import Scheduler
-from ws4py.manager.snapshot import ConnectionSnapshot, Snapshot, SortKey, Source, take_connections, take_snapshot
+from ws4py.manager.snapshot import Snapshot, Source, take_snapshot
 from ws4py.manager.switching import switch_intervals
 from ws4py.manager.watchdog import SlowCallbacks
 from ws4py.messaging import CloseCode, CloseControlMessage, Message
@@ -524,7 +525,7 @@ class WebSocketManager:
         """Return figures of single connections, the largest first.
 
         :param top: how many at most; None for all.
-        :param by: the largest of what; see :data:`~ws4py.manager.snapshot.SORT_KEYS`.
+        :param by: the largest of what; see :data:`~ws4py.manager.ranking.SORT_KEYS`.
         :raises ValueError: for another key, or a negative ``top``.
         """
         return take_connections(self.source(), top, (by,))[0]

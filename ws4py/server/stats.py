@@ -47,13 +47,8 @@ from ws4py.handshake import is_allowed_host
 from ws4py.limits import ACTIONS
 from ws4py.manager import WebSocketManager
 from ws4py.manager.metrics import METRICS
-from ws4py.manager.snapshot import (
-    SORT_KEYS,
-    HistogramSnapshot,
-    Snapshot,
-    SortKey,
-    take_connections,
-)
+from ws4py.manager.ranking import SORT_KEYS, SortKey, take_connections
+from ws4py.manager.snapshot import HistogramSnapshot, Snapshot
 from ws4py.messaging import CloseCode, Message
 from ws4py.server.adapters import find_server
 from ws4py.server.wsgiutils import WebSocketWSGIApplication
