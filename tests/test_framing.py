@@ -27,6 +27,7 @@ from ws4py.framing import (
     Opcode,
     apply_mask,
     build_frame,
+    fragments,
 )
 
 KEY = b"\x37\xfa\x21\x3d"  # the one of the examples in section 5.7
@@ -565,6 +566,38 @@ def test_frame_refuses_a_fin_that_is_no_bit(fin: int) -> None:
 def test_frame_refuses_a_reserved_opcode(opcode: int | None) -> None:
     with pytest.raises(ValueError, match=r"[Oo]pcode"):
         Frame(opcode, fin=1).build()
+
+
+# --- a message in parts -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parts", "frames"),
+    [
+        ([], [(0x81, b"")]),
+        ([b""], [(0x81, b"")]),
+        ([b"a"], [(0x81, b"a")]),
+        ([b"a", b"b"], [(0x01, b"a"), (0x80, b"b")]),
+        ([b"a", b"", b"c"], [(0x01, b"a"), (0x00, b""), (0x80, b"c")]),
+        ([b"a", b""], [(0x01, b"a"), (0x80, b"")]),
+    ],
+)
+def test_the_frames_of_a_message_in_parts(parts: list[bytes], frames: list[tuple[int, bytes]]) -> None:
+    assert list(fragments(OPCODE_TEXT, parts)) == frames
+
+
+def test_a_part_is_told_when_the_next_one_is_there() -> None:
+    made: list[bytes] = []
+
+    def parts() -> Iterator[bytes]:
+        for part in (b"a", b"b", b"c"):
+            made.append(part)
+            yield part
+
+    frames = fragments(OPCODE_BINARY, parts())
+    assert made == []
+    assert next(frames) == (0x02, b"a")
+    assert made == [b"a", b"b"]
 
 
 @pytest.mark.parametrize("body", ["text", None, 5, [1]])

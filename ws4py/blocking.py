@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from ws4py.deadline import MessageDeadline
 from ws4py.exc import ConnectionClosed, SlowConsumer, WebSocketException
-from ws4py.framing import FIN, OPCODE_CONTINUATION, OPCODE_PING
+from ws4py.framing import FIN, OPCODE_PING, fragments
 from ws4py.messaging import CloseCode, CloseControlMessage, Message
 from ws4py.ports import BROKEN, InheritedPort, Port, make_port
 from ws4py.streaming import Stream
@@ -329,16 +329,12 @@ class BlockingConnection:
         begun = False
         try:
             encode = self._stream.begin_fragments()
-            first, last, end = opcode, next(parts, b""), 0
-            while not end:
-                part = next(parts, None)
-                end = FIN if part is None else 0
+            for first, part in fragments(opcode, parts):
                 if now:
-                    self._send_now(encode, end | first, last)
+                    self._send_now(encode, first, part)
                 else:
-                    self.send_control(encode(end | first, last), timeout)
+                    self.send_control(encode(first, part), timeout)
                 begun = True
-                first, last = OPCODE_CONTINUATION, part or b""
         except BaseException as error:
             if begun or not (now and isinstance(error, SlowConsumer)):
                 self.close(CloseControlMessage(CloseCode.INTERNAL_ERROR))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import struct
 import sys
+from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
 from ws4py.exc import (
@@ -33,6 +34,7 @@ __all__ = [
     "Opcode",
     "apply_mask",
     "build_frame",
+    "fragments",
 ]
 
 
@@ -148,6 +150,24 @@ def build_frame(first: int, payload: bytes, key: bytes | None = None) -> bytes:
     if key is None:
         return header + payload
     return header + key + apply_mask(payload, key)
+
+
+def fragments(opcode: int, parts: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Return the frames of a message that is made in parts (section 5.4): each frame's first byte, and its payload.
+
+    The last one has FIN, so a part is told when it is known whether another follows it. No part at all is an empty
+    message.
+
+    :param opcode: of the message.
+    :raises Exception: whatever ``parts`` raises.
+    """
+    first, last = opcode, None
+    for part in parts:
+        if last is not None:
+            yield first, last
+            first = OPCODE_CONTINUATION
+        last = part
+    yield FIN | first, last or b""
 
 
 class _Frames(Protocol):

@@ -10,7 +10,7 @@ from typing import Any
 
 from ws4py.engine.core import Line
 from ws4py.exc import ConnectionClosed, SlowConsumer, WebSocketException
-from ws4py.framing import FIN, OPCODE_CONTINUATION
+from ws4py.framing import FIN, fragments
 from ws4py.messaging import CloseCode, CloseControlMessage
 
 __all__ = ["Sender", "Waiting"]
@@ -270,11 +270,8 @@ class Sender:
             if self.encoding is not None:
                 with self.encoding:
                     pass  # from here on others leave the codec alone: see send_message()
-            first, last = opcode, next(parts, b"")
-            for part in parts:
-                self.put(encode(first, last), opcode, False, len(last), own=True, timeout=timeout)
-                first, last = OPCODE_CONTINUATION, part
-            self.put(encode(FIN | first, last), opcode, True, len(last), own=True, timeout=timeout)
+            for first, part in fragments(opcode, parts):
+                self.put(encode(first, part), opcode, first & FIN != 0, len(part), own=True, timeout=timeout)
         except BaseException:
             connection.close(CloseControlMessage(CloseCode.INTERNAL_ERROR))
             with connection.lock:  # there is no place for them behind half a message
