@@ -12,7 +12,8 @@ from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse, HttpResponseRedirect
 from django.urls import path
 
-from ws4py.server.cherootserver import WebSocketMiddleware, attach
+from ws4py.frameworks.django import WebSockets, websocket_path
+from ws4py.server.cherootserver import attach
 from ws4py.websocket import WebSocket
 
 PAGE = """<!doctype html><title>ws4py and Django</title><pre></pre><script>
@@ -32,9 +33,7 @@ settings.configure(
 
 
 class Greeter(WebSocket):
-    """Knows who is there by Django's session, which the view has left here."""
-
-    session = None
+    """Knows who is there by Django's session."""
 
     def opened(self):
         self.send(f"Hello {self.session['user']}")
@@ -52,17 +51,20 @@ def login(request, user):
     return HttpResponseRedirect("/")
 
 
-def websocket(request):
-    """Let in who has logged in: a 2xx is the consent, anything else is the client's answer."""
-    if "user" not in request.session:
-        return HttpResponse("Log in first", status=401)
-    request.environ["ws4py.websocket"].session = request.session
-    return HttpResponse()
+def login_required(view):
+    def check(request, **arguments):
+        return view(request, **arguments) if "user" in request.session else HttpResponse("Log in first", status=401)
+
+    return check
 
 
-urlpatterns = [path("", index), path("login/<user>", login), path("ws", websocket)]
+urlpatterns = [
+    path("", index),
+    path("login/<user>", login),
+    websocket_path("ws", Greeter, decorators=[login_required]),
+]
 
-application = WebSocketMiddleware(get_wsgi_application(), {"/ws": Greeter})
+application = WebSockets(get_wsgi_application())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import sys
 from cheroot.wsgi import Server
 from flask import Flask, abort, redirect, session
 
-from ws4py.server.cherootserver import WebSocketMiddleware, attach
+from ws4py.frameworks.flask import WebSockets
+from ws4py.server.cherootserver import attach
 from ws4py.websocket import WebSocket
 
 PAGE = """<!doctype html><title>ws4py and Flask</title><pre></pre><script>
@@ -21,18 +22,7 @@ PAGE = """<!doctype html><title>ws4py and Flask</title><pre></pre><script>
 
 app = Flask(__name__)
 app.secret_key = os.urandom(32)
-
-
-class Greeter(WebSocket):
-    """Knows who is there by Flask's session."""
-
-    def opened(self):
-        with app.request_context(self.environ):
-            self.user = session["user"]
-        self.send(f"Hello {self.user}")
-
-    def received_message(self, message):
-        self.send(f"{self.user} says: {message}")
+websockets = WebSockets(app)
 
 
 @app.route("/")
@@ -46,15 +36,22 @@ def login(user):
     return redirect("/")
 
 
-@app.route("/ws", websocket=True)  # without websocket=True Flask would answer 400
-def websocket():
-    """Let in who has logged in: a 2xx is the consent, anything else is the client's answer."""
-    if "user" not in session:
-        abort(401)
-    return ""
+def login_required(view):
+    def check(**arguments):
+        return view(**arguments) if "user" in session else abort(401)
+
+    return check
 
 
-app.wsgi_app = WebSocketMiddleware(app.wsgi_app, {"/ws": Greeter})
+@websockets.route("/ws", decorators=[login_required])
+class Greeter(WebSocket):
+    """Knows who is there by Flask's session."""
+
+    def opened(self):
+        self.send(f"Hello {self.session['user']}")
+
+    def received_message(self, message):
+        self.send(f"{self.session['user']} says: {message}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
+from ws4py.around import Surroundings
 from ws4py.blocking import BlockingConnection
 from ws4py.closing import State
 from ws4py.computed import computed
@@ -113,6 +114,7 @@ class WebSocket:
         "_local_address",
         "_peer_address",
         "_server_terminated",
+        "_surroundings",
         "buf",
         "close_code",
         "close_reason",
@@ -154,6 +156,7 @@ class WebSocket:
         self._connection: ConnectionRecord | None = None
         self._last_turn: TurnRecord | None = None  # of a manager that has let it go, while that turn may be running
         self._limits: dict[str, Any] | None = None  # what its endpoint has set
+        self._surroundings: Surroundings | None = None  # this, too
         self._forks = forks()  # of this process, so far
         self._local_address: Address | None = None
         self._peer_address: Address | None = None

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, Final
 
+from ws4py.around import Around, Surroundings
 from ws4py.backends.threads import Threads
 from ws4py.backends.threads import let_go as let_go_of
 from ws4py.engine import Connection, Engine
@@ -82,6 +83,8 @@ class WebSocketManager:
         others run (:func:`sys.setswitchinterval`), unless the application has set less; None leaves that as it is.
     :param limits: of the manager and, unless they are given their own, of its connections.
     :param clock: a monotonic clock, in seconds.
+    :param around: called with the websocket before each callback; the callback runs within the context manager that it
+        returns, and in a context of :mod:`contextvars` of its websocket's own. An endpoint's own comes in its place.
     :param options: single limits, by their names in :class:`~ws4py.limits.Limits`.
     :raises ValueError: for an argument out of range.
     """
@@ -96,6 +99,7 @@ class WebSocketManager:
         switch_interval: float | None = None,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
+        around: Around | None = None,
         backend: Any = None,
         **options: Any,
     ) -> None:
@@ -110,6 +114,7 @@ class WebSocketManager:
         self._slow_callback = _checked_seconds("slow_callback", slow_callback)
         self._switch_interval = _checked_seconds("switch_interval", switch_interval)
         self._clock = clock
+        self._around = around
         self._name = type(self).__name__
         self._daemon = False
         self._guard = self._backend.make_lock()  # over the manager's state; never held over a call that waits
@@ -405,7 +410,10 @@ class WebSocketManager:
         if address is None and isinstance(peer, tuple):
             address = address_of(str(peer[0]))
         path = "" if websocket.environ is None else path_of(websocket.environ)
-        return Member(websocket, self._registry.number(), address or "", path), address
+        around = websocket._surroundings
+        if around is None and self._around is not None:
+            around = Surroundings(self._around)
+        return Member(websocket, self._registry.number(), address or "", path, around), address
 
     def remove(self, websocket: WebSocket) -> None:
         """Let a websocket go, open: nothing is sent, ``closed()`` is not called, and its socket is blocking again.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
+from ws4py.around import Surroundings
 from ws4py.engine import END, OPENED, Connection
 from ws4py.engine.counters import WorkerCounters
 from ws4py.exc import ConnectionClosed
@@ -59,11 +61,13 @@ class Member(Named):
     :param number: counted from 1 in each manager.
     :param address: of the peer, or what a proxy said it is; "" if that is unknown.
     :param path: of the request that it came from.
+    :param around: what calls the callbacks; None if nothing is around them.
     """
 
     __slots__ = (
         "abandoned",
         "address",
+        "around",
         "bulkhead",
         "connection",
         "counted_address",
@@ -78,11 +82,14 @@ class Member(Named):
 
     connection: Connection
 
-    def __init__(self, websocket: WebSocket, number: int, address: str, path: str) -> None:
+    def __init__(
+        self, websocket: WebSocket, number: int, address: str, path: str, around: Surroundings | None = None
+    ) -> None:
         self.websocket = websocket
         self.id = number
         self.address = address
         self.path = path
+        self.around = around
         self.counted_address: str | None = None  # for max_connections_per_ip
         self.bulkhead: Bulkhead | None = None
         self.failed = False  # a handler raised, or the application gave the connection up: messages are passed over
@@ -123,7 +130,7 @@ class Member(Named):
         if items is None:
             return connection.rest()
         websocket, limit = self.websocket, connection.limits.max_outbox_size
-        first = items[0]
+        around, first = self.around, items[0]
         for item in items:
             outbox = connection.outbox
             if outbox is not None and outbox.size >= limit and item is not first and connection.stalled:
@@ -133,7 +140,10 @@ class Member(Named):
                 if not self.failed:
                     counters.messages += 1
                     try:
-                        websocket.received_message(item)
+                        if around is None:
+                            websocket.received_message(item)
+                        else:
+                            around.call(websocket, websocket.received_message, item)
                     except BaseException as error:  # noqa: BLE001 - a handler must not end a thread of ours
                         self._raised(error, counters)
             else:
@@ -144,14 +154,20 @@ class Member(Named):
         """Run the callback for what is not a message."""
         try:
             if item is OPENED:
-                self.websocket.opened()
+                self._call(self.websocket.opened)
             elif item is END:
                 if not self.abandoned:
                     self._finish()
             elif not self.failed:
-                self.websocket.ponged(item)
+                self._call(self.websocket.ponged, item)
         except BaseException as error:  # noqa: BLE001 - a handler must not end a thread of ours
             self._raised(error, counters)
+
+    def _call(self, callback: Callable[..., object], *arguments: Any) -> None:
+        if self.around is None:
+            callback(*arguments)
+        else:
+            self.around.call(self.websocket, callback, *arguments)
 
     def _finish(self) -> None:
         """Answer the peer's Close if that is still to be done, and call closed()."""
@@ -160,7 +176,10 @@ class Member(Named):
             connection.engine.mark_dirty(connection)  # closed() may take its time
         self.finishing = True
         try:
-            self.websocket.terminate()
+            try:
+                self._call(self.websocket.terminate)
+            finally:
+                self.websocket.terminate()  # what is around it may have raised before closed() was called
         finally:
             self.finished = True
             connection.engine.mark_dirty(connection)
@@ -180,7 +199,7 @@ class Member(Named):
             self.failed = True
             self.connection.close(CloseControlMessage(CloseCode.INTERNAL_ERROR))
         try:
-            self.websocket.unhandled_error(error)
+            self._call(self.websocket.unhandled_error, error)
         except BaseException as another:
             logger.error("unhandled_error of %s raised", self, exc_info=another)
             self._pass_on(another)

@@ -36,6 +36,7 @@ import cherrypy
 from cherrypy import Tool
 from cherrypy.process import plugins, servers
 
+from ws4py.around import Around
 from ws4py.exc import HandshakeError, ManagerError
 from ws4py.extensions import Extension
 from ws4py.handshake import WS_VERSION
@@ -126,6 +127,7 @@ class WebSocketTool(Tool):  # type: ignore[misc]
         compression: bool | Extension | None = None,
         hosts: str | Iterable[str] | None = None,
         keep_environ: bool | str | Collection[str] = True,
+        around: Around | None = None,
         **limits: Any,
     ) -> None:
         """Check the handshake, and make ``cherrypy.request.ws_handler``.
@@ -143,6 +145,7 @@ class WebSocketTool(Tool):  # type: ignore[misc]
             for any.
         :param keep_environ: what a websocket keeps of the request's environ: True for all of it, up to 16 KiB of text;
             False for nothing; or the names to keep.
+        :param around: what surrounds each callback: see :class:`~ws4py.server.endpoint.Endpoint`.
         :param limits: of this endpoint's connections, by their names in :class:`ws4py.manager.Limits`.
         :raises cherrypy.HTTPError: that is a :class:`~ws4py.exc.HandshakeError` too, if the handshake is refused: 400,
             403, 405, 426, 429, 503; 501 if the HTTP server is not cheroot.
@@ -159,6 +162,7 @@ class WebSocketTool(Tool):  # type: ignore[misc]
             hosts=hosts,
             compression=compression,
             keep_environ=keep_environ,
+            around=around,
             **limits,
         )
         asked = Request(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ws4py import handshake
+from ws4py.around import Around, Surroundings
 from ws4py.exc import HandshakeError, ManagerError
 from ws4py.extensions import Extension
 from ws4py.extensions.permessage_deflate import with_compression
@@ -67,6 +68,8 @@ class Endpoint:
         compress messages for clients that offer it.
     :param keep_environ: what a websocket keeps of the request's environ: True for all of it, up to 16 KiB of text;
         False for nothing; or the names to keep.
+    :param around: called with the websocket before each callback; the callback runs within the context manager that it
+        returns, and in a context of :mod:`contextvars` of its websocket's own, a copy of the handshake's.
     :param limits: of these connections, by their names in :class:`~ws4py.manager.Limits`.
     :raises TypeError: for a limit with an unknown name, one of the manager's (of how many connections, and of the
         drain), or a ``compression`` that is none.
@@ -85,6 +88,7 @@ class Endpoint:
         heartbeat_freq: float | None = None,
         compression: bool | Extension | None = None,
         keep_environ: bool | str | Collection[str] = True,
+        around: Around | None = None,
         **limits: Any,
     ) -> None:
         Limits.check_endpoint(limits)
@@ -98,6 +102,7 @@ class Endpoint:
         self.heartbeat_freq = heartbeat_freq
         self.compression = compression
         self.keep_environ = keep_environ
+        self.around = around
         self.limits = limits
 
     def make_websocket(
@@ -133,6 +138,8 @@ class Endpoint:
         if self.heartbeat_freq is not None:
             websocket.heartbeat_freq = self.heartbeat_freq
         websocket._limit(self.limits)
+        if self.around is not None:
+            websocket._surroundings = Surroundings(self.around)
         if acceptance.agreement is not None:
             websocket.stream.use(acceptance.agreement.codec())
         return acceptance, websocket

@@ -28,6 +28,7 @@ from gevent.pywsgi import WSGIHandler
 from gevent.pywsgi import WSGIServer as _WSGIServer
 from gevent.queue import Queue
 
+from ws4py.around import Around
 from ws4py.backends.greenlets import close_socket, take_socket
 from ws4py.exc import ConnectionClosed, HandshakeError
 from ws4py.extensions import Extension
@@ -251,6 +252,7 @@ class WebSocketServer(WSGIServer):
         compress messages for clients that offer it.
     :param keep_environ: what a websocket keeps of the request's environ: see
         :class:`~ws4py.server.endpoint.Endpoint`.
+    :param around: what surrounds each callback: see there.
     :param options: see :class:`WSGIServer`.
     """
 
@@ -267,6 +269,7 @@ class WebSocketServer(WSGIServer):
         hosts: str | Iterable[str] | None = None,
         compression: bool | Extension | None = None,
         keep_environ: bool | str | Collection[str] = True,
+        around: Around | None = None,
         **options: Any,
     ) -> None:
         if application is not None:
@@ -281,6 +284,7 @@ class WebSocketServer(WSGIServer):
             hosts=hosts,
             compression=compression,
             keep_environ=keep_environ,
+            around=around,
         )
         super().__init__(address, self._serve, **options)
 

@@ -63,7 +63,9 @@ class WebSocketMiddleware:
                 self._exact[path] = target
         self._prefixes.sort(key=lambda item: -len(item[0]))
 
-    def _find(self, path: str) -> WebSocketWSGIApplication | None:
+    def find(self, environ: dict[str, Any]) -> WebSocketWSGIApplication | None:
+        """Return what is behind the path of a request; None if that is no websocket. May be overridden."""
+        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
         target = self._exact.get(path)
         if target is None:
             target = next((found for prefix, found in self._prefixes if path.startswith(prefix)), None)
@@ -71,7 +73,7 @@ class WebSocketMiddleware:
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request. A bad handshake gets its 4xx without the application being asked."""
-        target = self._find(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""))
+        target = self.find(environ)
         if target is None:
             return self.application(environ, start_response)
         try:

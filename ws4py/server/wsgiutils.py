@@ -59,7 +59,7 @@ class WebSocketWSGIApplication(Endpoint):
         with 500.
     :param manager: who is to run the websocket, on servers that don't bring one: see :mod:`ws4py.server.adapters`.
     :param options: further ones of an :class:`~ws4py.server.endpoint.Endpoint`: ``origins``, ``hosts``,
-        ``compression``, ``heartbeat_freq``, ``keep_environ``, and limits by their names.
+        ``compression``, ``heartbeat_freq``, ``keep_environ``, ``around``, and limits by their names.
     """
 
     def __init__(
