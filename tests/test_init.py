@@ -30,6 +30,7 @@ BELOW_THE_IO_LINE = [
     "handshake",
     "messaging",
     "streaming",
+    "utf8validator",
 ]
 INPUT_AND_OUTPUT = {
     "asyncio",
@@ -197,7 +198,8 @@ def test_below_the_io_line_nothing_reads_waits_or_takes_the_time(module: str) ->
         ("extensions.header", {"extensions"}),
         ("extensions.permessage_deflate", {"exc", "extensions", "framing"}),
         ("handshake", {"exc", "extensions"}),
-        ("streaming", {"closing", "exc", "extensions", "framing", "messaging"}),
+        ("streaming", {"closing", "exc", "extensions", "framing", "messaging", "utf8validator"}),
+        ("utf8validator", set()),
     ],
 )
 def test_imports_point_only_downward(module: str, allowed: set[str]) -> None:
