@@ -67,7 +67,7 @@ class Core(Protocol):
 
 
 class Line(Protocol):
-    """A connection, as what sends on it sees it. :class:`ws4py.engine.connection.Connection` has the words."""
+    """A connection, as what sends on it sees it. :class:`ws4py.engine.outgoing.Outgoing` has the words."""
 
     closing: Closing
     dirty: bool

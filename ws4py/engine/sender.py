@@ -24,7 +24,7 @@ class Sender:
 
     :param connection: whose outbox, stream and lock it uses.
     :param encoding: a lock, if the order in which messages are encoded must be that of the wire.
-    :ivar users: how many calls use it just now that :meth:`Connection.take_sender` gave it to.
+    :ivar users: how many calls use it just now that :meth:`Outgoing.take_sender` gave it to.
     :ivar fragmenting: whether a message is being sent in fragments.
     :ivar close: the Close that waits for its end.
     :ivar deferred_size: bytes of the whole messages that wait for its end.
@@ -80,7 +80,7 @@ class Sender:
     # --- whole messages -----------------------------------------------------------------------------------------------
 
     def send_message(self, opcode: int, payload: bytes, timeout: float | None) -> None:
-        """See :meth:`ws4py.engine.connection.Connection.send_message`; for a codec that must see messages in order."""
+        """See :meth:`ws4py.engine.outgoing.Outgoing.send_message`; for a codec that must see messages in order."""
         connection = self._connection
         if connection.engine.holds(self.encoding):  # this is a signal handler, and the codec is at another message
             connection.engine.ask(lambda: self.send_message(opcode, payload, 0.0))
@@ -262,7 +262,7 @@ class Sender:
     # --- a message in fragments ---------------------------------------------------------------------------------------
 
     def send_fragments(self, opcode: int, parts: Iterator[bytes], timeout: float | None) -> None:
-        """See :meth:`ws4py.engine.connection.Connection.send_fragments`."""
+        """See :meth:`ws4py.engine.outgoing.Outgoing.send_fragments`."""
         connection = self._connection
         self._begin_fragments(timeout)
         try:
