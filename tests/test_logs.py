@@ -149,3 +149,43 @@ def answers(server: Server) -> bool:
         return server.get("/").status == 404
     except ConnectionError:
         return False
+
+
+# --- the access log ---------------------------------------------------------------------------------------------------
+
+
+def test_a_line_for_each_websocket_at_its_end(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ws4py.access")
+    manager, clock = stage.timed_manager(access_log=True)
+    websocket, peer = stage.connect(manager, EchoRecorder, tcp_pair, environ=ENVIRON)
+    wait_for(websocket.was_opened)
+    clock.advance(2.5)
+    peer.send(peer.text("four"))
+    assert peer.receive_text() == "four"
+    peer.send(peer.goodbye(4000))
+    assert peer.receive_close()[0] == 4000
+    until(lambda: caplog.records)
+    (record,) = caplog.records
+    assert record.getMessage() == ("1 127.0.0.1 /app/ws 4000 2.500 s, received 1 messages of 18 bytes, sent 1 of 10")
+    assert (record.connection_id, record.code, record.duration) == (1, 4000, 2.5)  # type: ignore[attr-defined]
+
+
+def test_an_access_log_of_what_is_lost_and_unknown(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ws4py.access")
+    manager = stage.manager(access_log=True)
+    websocket, peer = stage.connect(manager, EchoRecorder)
+    wait_for(websocket.was_opened)
+    peer.close()
+    until(lambda: caplog.records)
+    assert caplog.records[0].getMessage().startswith("1 - - 1006 ")
+
+
+def test_no_access_log_is_the_default(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ws4py.access")
+    manager = stage.manager()
+    websocket, peer = stage.connect(manager, EchoRecorder)
+    peer.say_goodbye()
+    websocket.end()
+    manager.stop()
+    manager.join(20)
+    assert caplog.records == []

@@ -23,6 +23,7 @@ from ws4py.engine.pollers import Poller
 from ws4py.exc import HandshakeError, ManagerError
 from ws4py.labels import address_of, path_of, status_label
 from ws4py.limits import Limits, OverflowPolicy
+from ws4py.manager.accesslog import log_end
 from ws4py.manager.adaptive import AdaptiveScheduler
 from ws4py.manager.fanout import SharedMessage
 from ws4py.manager.inline import InlineScheduler
@@ -85,6 +86,8 @@ class WebSocketManager:
     :param clock: a monotonic clock, in seconds.
     :param around: called with the websocket before each callback; the callback runs within the context manager that it
         returns, and in a context of :mod:`contextvars` of its websocket's own. An endpoint's own comes in its place.
+    :param access_log: write a line of the logger ``ws4py.access`` for each websocket at its end: see
+        :mod:`ws4py.manager.accesslog`.
     :param options: single limits, by their names in :class:`~ws4py.limits.Limits`.
     :raises ValueError: for an argument out of range.
     """
@@ -100,6 +103,7 @@ class WebSocketManager:
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
         around: Around | None = None,
+        access_log: bool = False,
         backend: Any = None,
         **options: Any,
     ) -> None:
@@ -115,6 +119,7 @@ class WebSocketManager:
         self._switch_interval = _checked_seconds("switch_interval", switch_interval)
         self._clock = clock
         self._around = around
+        self._access_log = access_log
         self._name = type(self).__name__
         self._daemon = False
         self._guard = self._backend.make_lock()  # over the manager's state; never held over a call that waits
@@ -576,6 +581,8 @@ class WebSocketManager:
     def _left(self, member: Member, connection: Connection) -> None:
         """A connection is gone. By the thread that polls."""
         self._registry.leave(member, connection)
+        if self._access_log:
+            log_end(member, connection, self._clock())
 
     def locks(self) -> Iterator[Any]:
         """Return the locks, in the order in which several are taken, each when the ones before are held."""
