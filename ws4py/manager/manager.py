@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import math
-import os
 import threading
 import time
-import traceback
-import weakref
 from collections.abc import Callable, Iterator
-from types import FrameType
-from typing import Any, Final
+from typing import Any
 
-from ws4py.around import Around, Surroundings
+from ws4py.around import Around
 from ws4py.backends.threads import Threads
 from ws4py.backends.threads import let_go as let_go_of
 from ws4py.engine import Connection, Engine
 from ws4py.engine.counters import WorkerCounters
 from ws4py.engine.pollers import Poller
 from ws4py.exc import HandshakeError, ManagerError
-from ws4py.labels import address_of, path_of, status_label
+from ws4py.labels import address_of, status_label
 from ws4py.limits import Limits, OverflowPolicy
 from ws4py.manager.accesslog import log_end
-from ws4py.manager.adaptive import AdaptiveScheduler
+from ws4py.manager.arguments import (
+    DEFAULT_WORKERS,
+    SLOW_CALLBACK,
+    checked_dispatch,
+    checked_seconds,
+    checked_workers,
+)
+from ws4py.manager.enrolment import Enrolment, check_addable
 from ws4py.manager.fanout import SharedMessage
-from ws4py.manager.inline import InlineScheduler
-from ws4py.manager.member import Bulkhead, Member
-from ws4py.manager.pool import PoolScheduler
+from ws4py.manager.member import Member
 from ws4py.manager.process import managers
 from ws4py.manager.ranking import ConnectionSnapshot, SortKey, take_connections
 from ws4py.manager.reactor import Reactor
 from ws4py.manager.registry import Registry
 from ws4py.manager.scheduler import Scheduler
+from ws4py.manager.slowlog import SlowCallbackLog
 from ws4py.manager.snapshot import Snapshot, Source, take_snapshot
+from ws4py.manager.startup import Setup
 from ws4py.manager.switching import switch_intervals
 from ws4py.manager.watchdog import SlowCallbacks
 from ws4py.messaging import CloseCode, CloseControlMessage, Message
@@ -44,19 +45,8 @@ __all__ = ["WebSocketManager"]
 
 logger = logging.getLogger("ws4py")
 
-DEFAULT_WORKERS: Final = 32
-
 NEW, RUNNING, STOPPING, STOPPED, FAILED = "new", "running", "stopping", "stopped", "failed"
 """The states of a manager."""
-
-DISPATCHES: Final = ("adaptive", "pool")
-"""Who polls: the workers themselves, or a thread of its own."""
-
-SLOW_CALLBACK: Final = 1.0
-"""After how many seconds a callback is reported, by default."""
-
-REPORT_INTERVAL: Final = 60.0
-"""How often, in seconds, slow callbacks of one class are logged at most."""
 
 
 class WebSocketManager:
@@ -107,18 +97,15 @@ class WebSocketManager:
         backend: Any = None,
         **options: Any,
     ) -> None:
-        if not isinstance(workers, int) or isinstance(workers, bool) or workers < 0:
-            raise ValueError(f"workers must be a whole number of at least 0, not {workers!r}")
         self._limits = (limits or Limits()).but(**options)
-        self.workers = workers
+        self.workers = checked_workers(workers)
         self.lock = threading.RLock()
         self.on_failure: Callable[[], object] | None = None
         self._backend: Any = Threads(poller) if backend is None else backend
-        self._dispatch = _checked_dispatch(dispatch, poller)
-        self._slow_callback = _checked_seconds("slow_callback", slow_callback)
-        self._switch_interval = _checked_seconds("switch_interval", switch_interval)
+        self._dispatch = checked_dispatch(dispatch, poller)
+        self._slow_callback = checked_seconds("slow_callback", slow_callback)
+        self._switch_interval = checked_seconds("switch_interval", switch_interval)
         self._clock = clock
-        self._around = around
         self._access_log = access_log
         self._name = type(self).__name__
         self._daemon = False
@@ -129,12 +116,12 @@ class WebSocketManager:
         self._scheduler: Scheduler | None = None
         self._reactor: Reactor | None = None
         self._foreground: threading.Thread | None = None  # keeps the process alive
-        self._bulkheads: weakref.WeakValueDictionary[tuple[type, int], Bulkhead] = weakref.WeakValueDictionary()
-        self._reported: dict[type, float] = {}
+        self._slow_log = SlowCallbackLog(clock)
         self._retired = WorkerCounters()  # of earlier runs
-        self._broadcasts = self._deliveries = self._failures = self._slow_callbacks = 0
+        self._broadcasts = self._deliveries = self._failures = 0
         self._engine = Engine(self._backend, self._end, self._left, clock)
         self._registry = Registry(self.limits, self._engine.count_limit, self._backend.make_lock)
+        self._enrolment = Enrolment(self._registry, around)
         managers.add(self)
 
     # --- life ---------------------------------------------------------------------------------------------------------
@@ -154,52 +141,31 @@ class WebSocketManager:
                 raise ManagerError("This manager is running already")
             before, self._state = self._state, RUNNING
             try:
-                self._set_up()
+                run = self._setup().begin()
             except BaseException:
                 self._state = before
                 raise
+            if self._scheduler is not None:
+                self._retired.merge(self._scheduler.counters())
+            self._reactor, self._scheduler, self._foreground = run.reactor, run.scheduler, run.foreground
             self._started_at = self._clock()
             if self._switch_interval is not None:
                 switch_intervals.ask(self, self._switch_interval)
 
-    def _set_up(self) -> None:
-        """Get what the manager needs to run, or nothing."""
-        backend, engine = self._backend, self._engine
-        with contextlib.ExitStack() as undo:
-            poller = backend.make_poller(engine.wake)
-            if not backend.given_poller:
-                undo.callback(poller.release)
-            wakeup = backend.make_wakeup()
-            undo.callback(wakeup.release)
-            relay = backend.make_relay()
-            if relay is not None:
-                undo.callback(relay.release)
-            engine.open(poller, wakeup, relay, backend.given_poller)
-            undo.callback(engine.forget_poller)
-            reactor = Reactor(engine, self._registry, self.limits, self._ended)
-            scheduler = self._make_scheduler(reactor)
-            reactor.attach(scheduler)
-            foreground = None
-            if not self._daemon and not backend.greenlets:
-                foreground = threading.Thread(target=scheduler.join, name=f"{self._name}-foreground")
-                foreground.start()
-            engine.callers = scheduler
-            scheduler.start()
-            undo.pop_all()
-        if self._scheduler is not None:
-            self._retired.merge(self._scheduler.counters())
-        self._reactor, self._scheduler, self._foreground = reactor, scheduler, foreground
-
-    def _make_scheduler(self, reactor: Reactor) -> Scheduler:
-        if self._backend.greenlets:
-            greenlets: Scheduler = self._backend.make_scheduler(reactor)
-            return greenlets
-        slow = None if self._slow_callback is None else SlowCallbacks(self._slow_callback, self._report_slow)
-        if not self.workers:
-            return InlineScheduler(reactor, slow, self._name)
-        if self._dispatch == "adaptive":
-            return AdaptiveScheduler(reactor, self.workers, self.limits.max_waiting_senders, slow, self._name)
-        return PoolScheduler(reactor, self.workers, self.limits.max_waiting_senders, slow, self._name)
+    def _setup(self) -> Setup:
+        slow = None if self._slow_callback is None else SlowCallbacks(self._slow_callback, self._slow_log.report)
+        return Setup(
+            backend=self._backend,
+            engine=self._engine,
+            registry=self._registry,
+            limits=self.limits,
+            workers=self.workers,
+            dispatch=self._dispatch,
+            slow_callbacks=slow,
+            name=self._name,
+            daemon=self._daemon,
+            ended=self._ended,
+        )
 
     def stop(self) -> None:
         """Begin to stop: every websocket is closed with 1001, and what is still open after ``drain_timeout`` is
@@ -363,13 +329,12 @@ class WebSocketManager:
         with self._guard:  # two threads may add one websocket
             if websocket in self:
                 return
-            self._check_addable(websocket)
+            if self._state not in (NEW, RUNNING) or self._failing:
+                raise ManagerError("This manager was stopped: a websocket can't be added")
+            check_addable(websocket)
             if limits is None:
                 limits = self.limits.but(**websocket._limits) if websocket._limits else self.limits
-            member, counted = self._make_member(websocket, address)
-            if limits.max_workers is not None:
-                key = type(websocket), limits.max_workers
-                member.bulkhead = self._bulkheads.setdefault(key, Bulkhead(limits.max_workers))
+            member, counted = self._enrolment.make_member(websocket, limits, address)
             connection = member.connection = Connection(self._engine, member, websocket.stream, limits)
             if not websocket._attach(connection, before):
                 raise ValueError(f"{websocket!r} is under another manager")
@@ -389,36 +354,6 @@ class WebSocketManager:
         self._engine.mark_dirty(connection)
         if self._scheduler is not None and self.is_alive():
             self._scheduler.enter(member)
-
-    def _check_addable(self, websocket: WebSocket) -> None:
-        """See :meth:`add` for what is raised."""
-        if self._state not in (NEW, RUNNING) or self._failing:
-            raise ManagerError("This manager was stopped: a websocket can't be added")
-        turn, connection, sock = websocket._last_turn, websocket._connection, websocket.sock
-        if turn is not None and turn.in_turn:
-            raise ManagerError(f"A callback of {websocket!r} is still running under the manager that has let it go")
-        if sock is None or websocket.terminated or sock.fileno() < 0:
-            raise ValueError(f"{websocket!r} has no open socket")
-        if isinstance(connection, Connection) and not connection.owner.finished:
-            raise ValueError(f"{websocket!r} is under another manager")
-        frequency = websocket.heartbeat_freq
-        if frequency is not None and not (isinstance(frequency, (int, float)) and 0 <= frequency < math.inf):
-            raise ValueError(f"heartbeat_freq must be a number of seconds of at least 0 or None, not {frequency!r}")
-
-    def _make_member(self, websocket: WebSocket, address: str | None) -> tuple[Member, str | None]:
-        """Return a member, and the address that counts for limits."""
-        try:
-            peer = websocket.peer_address  # kept by the websocket, for a log line when the socket is gone
-        except OSError:
-            peer = None
-        address = address_of(address) if address else None
-        if address is None and isinstance(peer, tuple):
-            address = address_of(str(peer[0]))
-        path = "" if websocket.environ is None else path_of(websocket.environ)
-        around = websocket._surroundings
-        if around is None and self._around is not None:
-            around = Surroundings(self._around)
-        return Member(websocket, self._registry.number(), address or "", path, around), address
 
     def remove(self, websocket: WebSocket) -> None:
         """Let a websocket go, open: nothing is sent, ``closed()`` is not called, and its socket is blocking again.
@@ -556,21 +491,9 @@ class WebSocketManager:
             broadcasts=self._broadcasts,
             deliveries=self._deliveries,
             failures=self._failures,
-            slow_callbacks=self._slow_callbacks,
+            slow_callbacks=self._slow_log.count,
             retired=self._retired,
         )
-
-    def _report_slow(self, member: Member, seconds: float, frame: FrameType | None) -> None:
-        """Count a callback that takes long, and log it. By the watchdog."""
-        self._slow_callbacks += 1
-        websocket_class = type(member.websocket)
-        now = self._clock()
-        last = self._reported.get(websocket_class)
-        if last is not None and now - last < REPORT_INTERVAL:
-            return
-        self._reported[websocket_class] = now
-        stack = "" if frame is None else ". It is at:\n" + "".join(traceback.format_stack(frame))
-        logger.warning("A callback of %s has run for %.1f seconds%s", member, seconds, stack)
 
     # --- for the engine -----------------------------------------------------------------------------------------------
 
@@ -602,19 +525,3 @@ class WebSocketManager:
             self._registry.after_fork_in_child()
             if self._reactor is not None:
                 self._reactor.after_fork_in_child()
-
-
-def _checked_seconds(name: str, seconds: float | None) -> float | None:
-    if seconds is not None and not (isinstance(seconds, (int, float)) and 0 < seconds < math.inf):
-        raise ValueError(f"{name} must be a number of seconds above 0 or None, not {seconds!r}")
-    return seconds
-
-
-def _checked_dispatch(dispatch: str | None, poller: Poller | None) -> str:
-    if dispatch is None:
-        dispatch = "pool" if poller is not None else os.environ.get("WS4PY_DISPATCH") or DISPATCHES[0]
-    if dispatch not in DISPATCHES:
-        raise ValueError(f"dispatch must be one of {', '.join(DISPATCHES)}, not {dispatch!r}")
-    if dispatch != "pool" and poller is not None:
-        raise ValueError("A poller of one's own goes with dispatch='pool': it is used by one thread alone")
-    return dispatch

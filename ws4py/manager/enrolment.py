@@ -1,0 +1,70 @@
+"""How a websocket becomes a member: whether it can, and what is to be known of it then."""
+
+from __future__ import annotations
+
+import weakref
+
+from ws4py.around import Around, Surroundings
+from ws4py.engine import Connection
+from ws4py.exc import ManagerError
+from ws4py.labels import address_of, path_of
+from ws4py.limits import Limits
+from ws4py.manager.arguments import checked_frequency
+from ws4py.manager.member import Bulkhead, Member
+from ws4py.manager.registry import Registry
+from ws4py.websocket import WebSocket
+
+__all__ = ["Enrolment", "check_addable"]
+
+
+def check_addable(websocket: WebSocket) -> None:
+    """See whether a manager can take a websocket over.
+
+    :raises ManagerError: if a callback is still running under a manager that has let it go.
+    :raises ValueError: if it is terminated, has no open socket, or is run by somebody else; or for its
+        ``heartbeat_freq``.
+    """
+    turn, connection, sock = websocket._last_turn, websocket._connection, websocket.sock
+    if turn is not None and turn.in_turn:
+        raise ManagerError(f"A callback of {websocket!r} is still running under the manager that has let it go")
+    if sock is None or websocket.terminated or sock.fileno() < 0:
+        raise ValueError(f"{websocket!r} has no open socket")
+    if isinstance(connection, Connection) and not connection.owner.finished:
+        raise ValueError(f"{websocket!r} is under another manager")
+    checked_frequency(websocket.heartbeat_freq)
+
+
+class Enrolment:
+    """Makes the members of one manager.
+
+    :param registry: gives them their numbers.
+    :param around: what is around the callbacks of a websocket that brings nothing of its own.
+    """
+
+    def __init__(self, registry: Registry, around: Around | None) -> None:
+        self._registry = registry
+        self._around = around
+        self._bulkheads: weakref.WeakValueDictionary[tuple[type, int], Bulkhead] = weakref.WeakValueDictionary()
+
+    def make_member(self, websocket: WebSocket, limits: Limits, address: str | None) -> tuple[Member, str | None]:
+        """Return a member, and the address that counts for limits. One thread at a time.
+
+        :param limits: of its connection.
+        :param address: of the peer, if it is not the socket's.
+        """
+        try:
+            peer = websocket.peer_address  # kept by the websocket, for a log line when the socket is gone
+        except OSError:
+            peer = None
+        address = address_of(address) if address else None
+        if address is None and isinstance(peer, tuple):
+            address = address_of(str(peer[0]))
+        path = "" if websocket.environ is None else path_of(websocket.environ)
+        around = websocket._surroundings
+        if around is None and self._around is not None:
+            around = Surroundings(self._around)
+        member = Member(websocket, self._registry.number(), address or "", path, around)
+        if limits.max_workers is not None:
+            key = type(websocket), limits.max_workers
+            member.bulkhead = self._bulkheads.setdefault(key, Bulkhead(limits.max_workers))
+        return member, address
