@@ -179,7 +179,8 @@ class Member(Named):
             try:
                 self._call(self.websocket.terminate)
             finally:
-                self.websocket.terminate()  # what is around it may have raised before closed() was called
+                if self.around is not None and self.websocket.close_code is None:
+                    self.websocket.terminate()  # what is around it has raised before closed() was called
         finally:
             self.finished = True
             connection.engine.mark_dirty(connection)
