@@ -26,6 +26,8 @@ WORDS = {
     "deflate": "has no compression",
     "ping": "sends no Pings by itself",
     "slow": "has no handlers",
+    "compute": "has no threads",
+    "max_workers": "has no limit for that",
 }
 
 

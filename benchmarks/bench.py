@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import resource
@@ -86,16 +87,21 @@ class Bench:
     brief: bool = False
 
     @contextlib.contextmanager
-    def serving(self, *options: str) -> Iterator[Serving]:
+    def serving(self, *options: str, everywhere: bool = False) -> Iterator[Serving]:
         """Run the server.
 
         :param options: for it; see ``servers/common.py``.
+        :param everywhere: it may use the load's processors, too, and the load the server's.
         :raises MeasurementError: if it does not listen in time; the text has what it printed.
         """
         port = _free_port()
+        bench = self
+        if everywhere:
+            cpus = f"{self.server_cpus},{self.load_cpus}"
+            bench = dataclasses.replace(self, server_cpus=cpus, load_cpus=cpus)
         with tempfile.TemporaryFile() as log:
             process = subprocess.Popen(
-                ["taskset", "-c", self.server_cpus, *self.peer.command, str(port), *self.peer.arguments, *options],
+                ["taskset", "-c", bench.server_cpus, *self.peer.command, str(port), *self.peer.arguments, *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -104,7 +110,7 @@ class Bench:
             )
             try:
                 self._await(process, port, log)
-                yield Serving(self, process.pid, port, "tls" in "".join(options), "deflate=1" in options)
+                yield Serving(bench, process.pid, port, "tls" in "".join(options), "deflate=1" in options)
             except MeasurementError as error:
                 said = _last_line(log)
                 raise MeasurementError(f"{error} (the server: {said})" if said else str(error)) from error
@@ -181,6 +187,21 @@ class Serving:
             raise MeasurementError(error.stderr.strip()[-200:] or f"status {error.returncode}") from error
         found: dict[str, float] = json.loads(result.stdout)
         return found
+
+    @contextlib.contextmanager
+    def loaded(self, mode: str, path: str, **options: float) -> Iterator[None]:
+        """Run a load beside others; it gives way to them on their processor.
+
+        :raises MeasurementError: if it has ended before.
+        """
+        command = self._command(mode, path, {**options, "seconds": LOAD_DEADLINE}, nice=10)
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                yield
+                if process.poll() is not None:
+                    raise MeasurementError(process.communicate()[1].strip()[-200:])
+            finally:
+                process.kill()
 
     @contextlib.contextmanager
     def crowd(self, most: int, path: str = "/ws", **options: float) -> Iterator[Crowd]:

@@ -23,7 +23,8 @@ class Peer:
     :ivar environment: the name of its virtual environment; that of the C floor has no interpreter.
     :ivar script: in ``servers/``; it is given the port, and then ``arguments``.
     :ivar able: to do what not all are: ``http`` (pages from the same process), ``tls``, ``deflate``, ``ping`` (Pings by
-        itself), ``slow`` (a handler that blocks).
+        itself), ``slow`` (a handler that blocks), ``compute`` (a thread that computes), ``max_workers`` (a limit of an
+        endpoint).
     """
 
     name: str
@@ -63,12 +64,13 @@ REQUIREMENTS: Final[dict[str, tuple[str, ...]]] = {
 """What pip installs into each environment; ``charts`` has no server."""
 
 NO_DEFLATE: Final = frozenset({"http", "tls", "ping", "slow"})
+EVERYTHING: Final = frozenset({"http", "tls", "deflate", "ping", "slow", "compute"})
 
 PEERS: Final = {
     peer.name: peer
     for peer in (
-        Peer("ws4py", "ws4py", "ours", "cherrypy_server.py"),
-        Peer("ws4py-workers0", "ws4py, workers=0", "ours", "cherrypy_server.py", ("workers=0",)),
+        Peer("ws4py", "ws4py", "ours", "cherrypy_server.py", able=EVERYTHING | {"max_workers"}),
+        Peer("ws4py-workers0", "ws4py, workers=0", "ours", "cherrypy_server.py", ("workers=0",), EVERYTHING),
         Peer("ws4py-gevent", "ws4py, gevent", "ours", "gevent_server.py"),
         Peer("ws4py-0.6", "ws4py 0.6.0, CherryPy", "ws4py-0.6.0", "cherrypy_server.py", able=NO_DEFLATE),
         Peer("ws4py-0.6-gevent", "ws4py 0.6.0, gevent", "ws4py-0.6.0", "gevent_server.py", able=NO_DEFLATE - {"ping"}),
@@ -84,18 +86,18 @@ PEERS: Final = {
             "websockets, threads",
             "websockets",
             "websockets_threads_server.py",
-            able=frozenset({"tls", "deflate", "ping", "slow"}),
+            able=EVERYTHING - {"http"},
         ),
         Peer(
             "websockets-asyncio",
             "websockets, asyncio",
             "websockets",
             "websockets_asyncio_server.py",
-            able=frozenset({"tls", "deflate", "ping", "slow"}),
+            able=EVERYTHING - {"http"},
         ),
-        Peer("aiohttp", "aiohttp, uvloop", "aiohttp", "aiohttp_server.py"),
-        Peer("tornado", "tornado", "tornado", "tornado_server.py"),
-        Peer("picows", "picows, uvloop", "picows", "picows_server.py", able=frozenset({"tls", "ping", "slow"})),
+        Peer("aiohttp", "aiohttp, uvloop", "aiohttp", "aiohttp_server.py", able=EVERYTHING),
+        Peer("tornado", "tornado", "tornado", "tornado_server.py", able=EVERYTHING),
+        Peer("picows", "picows, uvloop", "picows", "picows_server.py", able=EVERYTHING - {"http", "deflate"}),
         Peer("flask-sock", "Flask-Sock, gunicorn", "flask-sock", "flasksock_server.py"),
         Peer("c", "the C floor", "c", able=frozenset()),
     )

@@ -93,6 +93,21 @@ def _echo(
     return found
 
 
+def _computing(bench: Bench, connections: int, window: int, options: tuple[str, ...]) -> dict[str, float]:
+    """Return what becomes of echoes while a thread of the server computes, and both may use all processors."""
+    with bench.serving("compute=1", *options, everywhere=True) as server:
+        found = server.load("echo", connections=connections, window=window, size=32)
+    return {**found, "p99_ms": found["p99_us"] / 1e3}
+
+
+def _beside_blocking(bench: Bench, connections: int, options: tuple[str, ...]) -> dict[str, float]:
+    """Return how long the echoes of a quick client take while handlers of others block."""
+    with bench.serving(*options) as server, server.loaded("echo", "/slow", connections=connections, window=1, size=32):
+        time.sleep(SETTLE)
+        echoes = server.load("rate", connections=1, rate=QUIET_RATE, size=32)
+    return {**echoes, "p99_ms": echoes["p99_us"] / 1e3}
+
+
 def _latency(bench: Bench) -> dict[str, float]:
     with bench.serving() as server:
         return server.load("rate", connections=100, rate=RATE, size=32)
@@ -185,6 +200,31 @@ def _slow(connections: int) -> Row:
         functools.partial(_echo, connections=connections, window=1, size=32, path="/slow"),
         frozenset({"slow"}),
         quick=connections == 100,
+    )
+
+
+def _computing_row(connections: int, window: int, *options: str) -> Row:
+    name = f"computing-{connections}-{window}{'-interval' if options else ''}"
+    many = f"{connections:,} connection{'s' * (connections > 1)}"
+    title = f"beside a thread that computes{', 0.5 ms at a time' if options else ''}: {many}, {window} in flight"
+    return Row(
+        name,
+        {
+            "rate": Figure(name, f"{title}: echo/s"),
+            "p99_ms": Figure(f"{name}-p99", f"{title}: 99 %, ms", False),
+        },
+        functools.partial(_computing, connections=connections, window=window, options=options),
+        frozenset({"compute"}),
+    )
+
+
+def _beside_blocking_row(name: str, title: str, connections: int, *options: str) -> Row:
+    figures = {"p99_ms": Figure(name, f"a quick client's echo beside {title}: 99 %, ms", False)}
+    return Row(
+        name,
+        figures,
+        functools.partial(_beside_blocking, connections=connections, options=options),
+        frozenset({"slow", *(option.partition("=")[0] for option in options)}),
     )
 
 
@@ -291,6 +331,10 @@ def all_rows() -> dict[str, Row]:
         ),
         _slow(100),
         _slow(1000),
+        _beside_blocking_row("beside-24-blocking", "24 that block 10 ms", 24),
+        _beside_blocking_row("beside-bulkhead", "100 that block, on 24 workers", 100, "max_workers=24"),
+        *(_computing_row(*load) for load in ((1, 1), (100, 1), (100, 10))),
+        *(_computing_row(*load, "interval=0.0005") for load in ((1, 1), (100, 1), (100, 10))),
         _http_row("http", "alone", 0, 0),
         _http_row("http-idle", "beside 10,000 idle", 10000, 0),
         _http_row("http-broadcast", "beside a broadcast to 10,000 each second", 10000, 1.0),

@@ -77,6 +77,8 @@ def endpoint(handler):
     config = {"tools.websocket.on": True, "tools.websocket.handler_cls": handler}
     if DEFLATE:
         config["tools.websocket.compression"] = True
+    if handler is Slow and "max_workers" in OPTIONS:
+        config["tools.websocket.max_workers"] = int(OPTIONS["max_workers"])
     if OLD and PING:
         config["tools.websocket.heartbeat_freq"] = PING
     return config
