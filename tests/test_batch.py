@@ -35,7 +35,7 @@ def receive(io: BatchIO, *transports: PlainTransport) -> list[Any]:
 
 
 def send(io: BatchIO, *jobs: tuple[PlainTransport, bytes | memoryview]) -> list[Any]:
-    return io.send([(Line(transport), data) for transport, data in jobs], time.monotonic())  # type: ignore[misc]
+    return io.send([(Line(transport), data) for transport, data in jobs])  # type: ignore[misc]
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ Beside a thread that computes the system calls keep the interpreter's lock: see 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -70,6 +71,10 @@ class BatchIO:
             self._read(connections, results)
             return results
         if not contention.is_present(began):
+            if len(connections) <= STRIDE:  # as the loop does, in fewer steps
+                self._read(connections, results)
+                contention.note(began)
+                return results
             stride = STRIDE
             while len(results) < len(connections) and not contention.present:
                 self._read(connections[len(results) : len(results) + stride], results)
@@ -101,18 +106,15 @@ class BatchIO:
         except OSError as error:
             results.append(error.with_traceback(None))
 
-    def send(self, jobs: Sequence[tuple[Connection, bytes | memoryview]], began: float) -> list[Sent]:
-        """Write once to each, and return how it went, in the same order. Never blocks, never raises.
-
-        :param began: the time now, of the monotonic clock.
-        """
+    def send(self, jobs: Sequence[tuple[Connection, bytes | memoryview]]) -> list[Sent]:
+        """Write once to each, and return how it went, in the same order. Never blocks, never raises."""
         results: list[Sent] = []
         kept, contention = self._kept_lock, self._contention
-        if kept is None:
+        if kept is None or (not contention.present and len(jobs) <= STRIDE):  # a few are the next read's affair
             self._write(jobs, results)
             return results
         if not contention.present:
-            stride = STRIDE
+            began, stride = time.monotonic(), STRIDE
             while len(results) < len(jobs) and not contention.present:
                 self._write(jobs[len(results) : len(results) + stride], results)
                 began = contention.note(began)

@@ -329,7 +329,7 @@ class Engine:
             jobs.append((connection, data))
         if not jobs:
             return
-        for (connection, data), result in zip(jobs, self._io.send(jobs, time.monotonic()), strict=True):
+        for (connection, data), result in zip(jobs, self._io.send(jobs), strict=True):
             try:
                 if result == len(data):
                     if data and connection.output_taken(len(data)):

@@ -200,10 +200,12 @@ class AdaptiveScheduler(ThreadedScheduler):
                 worker.job = None
                 self._poll(0.0)
                 began = clock()
+            if not queue:
+                break
             try:
                 job = queue.popleft()
             except IndexError:
-                break
+                break  # another worker was faster
             bulkhead = job.bulkhead
             if bulkhead is not None and not bulkhead.enter(job):
                 continue
