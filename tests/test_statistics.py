@@ -29,7 +29,7 @@ from ws4py.extensions.permessage_deflate import PerMessageDeflate
 from ws4py.framing import FIN, OPCODE_CONTINUATION, OPCODE_TEXT, build_frame, payload_size
 from ws4py.manager import WebSocketManager
 from ws4py.manager.ranking import SORT_KEYS
-from ws4py.manager.snapshot import LIMITS, HistogramSnapshot, Snapshot
+from ws4py.manager.snapshot import EVENTS, LIMITS, HistogramSnapshot, Snapshot
 from ws4py.websocket import WebSocket
 
 NOTHING = {"text": 0, "binary": 0, "ping": 0, "pong": 0, "close": 0}
@@ -260,6 +260,11 @@ def test_every_limit_has_its_place() -> None:
     names = set(re.findall(r'count_limit\(\s*"(\w+)"', source)) | set(re.findall(r'too_many = "(\w+)"', source))
     assert names
     assert names | {"overflow_close", "overflow_drop", "overflow_latest"} <= set(LIMITS)
+
+
+def test_what_is_counted_where_it_happens_has_its_place() -> None:
+    source = "".join(path.read_text() for path in Path(__file__).parent.parent.glob("ws4py/*/*.py"))
+    assert set(re.findall(r'count\("(\w+)"', source)) == {*EVENTS, "slow_callbacks"}
 
 
 # --- queues and workers -----------------------------------------------------------------------------------------------

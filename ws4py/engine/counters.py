@@ -16,7 +16,8 @@ class EngineCounters:
     :ivar removed: those that were let go, open.
     :ivar controls_received: control frames, by opcode.
     :ivar limits: how often each limit or policy acted, by its name. Any thread adds to it, under the engine's lock.
-    :ivar faults: how often something done for a connection raised. Any thread adds to it, under the engine's lock.
+    :ivar events: how often something happened, by its name in a snapshot. Any thread adds to it, under the engine's
+        lock.
     :ivar round_trips: from a Ping of the engine to its Pong.
     :ivar loop_lag: how late timers went off.
     """
@@ -26,7 +27,7 @@ class EngineCounters:
         self.removed = 0
         self.controls_received: Counter[int] = Counter()
         self.limits: Counter[str] = Counter()
-        self.faults = 0
+        self.events: Counter[str] = Counter()
         self.round_trips = Histogram()
         self.loop_lag = Histogram()
 

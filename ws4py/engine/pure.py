@@ -221,10 +221,14 @@ class Engine:
         with self.lock:
             self.counters.limits[name] += 1
 
+    def count(self, name: str, number: int = 1) -> None:
+        """Count that something happened, or ``number`` times; the name is that of a field of a snapshot."""
+        with self.lock:
+            self.counters.events[name] += number
+
     def fault(self, connection: Connection) -> None:
         """Count that something done for a connection raised, and have it dropped."""
-        with self.lock:
-            self.counters.faults += 1
+        self.count("faults")
         self.drop(connection)
 
     # --- a cycle ------------------------------------------------------------------------------------------------------
@@ -280,8 +284,7 @@ class Engine:
     def fail(self, connection: Connection, error: BaseException) -> None:
         """Something done for a connection has raised: that ends it, and nobody else."""
         logger.error("%s is ended: what was done for it raised", connection.owner, exc_info=error)
-        with self.lock:
-            self.counters.faults += 1
+        self.count("faults")
         try:
             self.lifecycle.abort(connection)
         except BaseException:

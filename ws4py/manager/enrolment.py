@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import weakref
+from typing import Any
 
 from ws4py.around import Around, Surroundings
-from ws4py.engine import Connection
+from ws4py.engine import Connection, Engine
 from ws4py.exc import ManagerError
 from ws4py.labels import address_of, path_of
 from ws4py.limits import Limits
 from ws4py.manager.arguments import checked_frequency
 from ws4py.manager.member import Bulkhead, Member
 from ws4py.manager.registry import Registry
+from ws4py.messaging import CloseCode, CloseControlMessage
 from ws4py.websocket import WebSocket
 
 __all__ = ["Enrolment", "check_addable"]
@@ -37,21 +39,48 @@ def check_addable(websocket: WebSocket) -> None:
 class Enrolment:
     """Makes the members of one manager.
 
-    :param registry: gives them their numbers.
+    :param engine: that has their connections.
+    :param registry: of who is open.
+    :param backend: what the manager waits with.
     :param around: what is around the callbacks of a websocket that brings nothing of its own.
     """
 
-    def __init__(self, registry: Registry, around: Around | None) -> None:
+    def __init__(self, engine: Engine, registry: Registry, backend: Any, around: Around | None) -> None:
+        self._engine = engine
         self._registry = registry
+        self._backend = backend
         self._around = around
         self._bulkheads: weakref.WeakValueDictionary[tuple[type, int], Bulkhead] = weakref.WeakValueDictionary()
 
-    def make_member(self, websocket: WebSocket, limits: Limits, address: str | None) -> tuple[Member, str | None]:
-        """Return a member, and the address that counts for limits. One thread at a time.
+    def enrol(self, websocket: WebSocket, limits: Limits, address: str | None) -> Member:
+        """Take a websocket over. One thread at a time.
 
         :param limits: of its connection.
         :param address: of the peer, if it is not the socket's.
+        :raises ManagerError: see :func:`check_addable`.
+        :raises ValueError: see :func:`check_addable`.
         """
+        before = websocket._connection
+        check_addable(websocket)
+        member, counted = self._make_member(websocket, limits, address)
+        connection = member.connection = Connection(self._engine, member, websocket.stream, limits)
+        if not websocket._attach(connection, before):
+            raise ValueError(f"{websocket!r} is under another manager")
+        exceeded = self._registry.enter(member, counted)
+        try:
+            transport, websocket.sock = self._backend.make_transport(websocket.sock, connection.close_by_application)
+            self._engine.add(connection, transport, websocket.sock.fileno())
+        except BaseException:
+            self._registry.forget(member)
+            websocket._connection = before
+            raise
+        if exceeded:  # a crowd of handshakes was admitted at the same time
+            self._engine.count_limit(exceeded)
+            connection.close(CloseControlMessage(CloseCode.TRY_AGAIN_LATER, "Too many connections"))
+        return member
+
+    def _make_member(self, websocket: WebSocket, limits: Limits, address: str | None) -> tuple[Member, str | None]:
+        """Return a member, and the address that counts for limits."""
         try:
             peer = websocket.peer_address  # kept by the websocket, for a log line when the socket is gone
         except OSError:

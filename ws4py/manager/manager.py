@@ -25,7 +25,7 @@ from ws4py.manager.arguments import (
     checked_seconds,
     checked_workers,
 )
-from ws4py.manager.enrolment import Enrolment, check_addable
+from ws4py.manager.enrolment import Enrolment
 from ws4py.manager.fanout import SharedMessage
 from ws4py.manager.member import Member
 from ws4py.manager.process import managers
@@ -37,8 +37,7 @@ from ws4py.manager.slowlog import SlowCallbackLog
 from ws4py.manager.snapshot import Snapshot, Source, take_snapshot
 from ws4py.manager.startup import Setup
 from ws4py.manager.switching import switch_intervals
-from ws4py.manager.watchdog import SlowCallbacks
-from ws4py.messaging import CloseCode, CloseControlMessage, Message
+from ws4py.messaging import CloseControlMessage, Message
 from ws4py.websocket import WebSocket, encode_payload
 
 __all__ = ["WebSocketManager"]
@@ -115,13 +114,11 @@ class WebSocketManager:
         self._started_at: float | None = None
         self._scheduler: Scheduler | None = None
         self._reactor: Reactor | None = None
-        self._foreground: threading.Thread | None = None  # keeps the process alive
-        self._slow_log = SlowCallbackLog(clock)
         self._retired = WorkerCounters()  # of earlier runs
-        self._broadcasts = self._deliveries = self._failures = 0
         self._engine = Engine(self._backend, self._end, self._left, clock)
+        self._slow_log = SlowCallbackLog(self._engine.count, clock)
         self._registry = Registry(self.limits, self._engine.count_limit, self._backend.make_lock)
-        self._enrolment = Enrolment(self._registry, around)
+        self._enrolment = Enrolment(self._engine, self._registry, self._backend, around)
         managers.add(self)
 
     # --- life ---------------------------------------------------------------------------------------------------------
@@ -141,19 +138,18 @@ class WebSocketManager:
                 raise ManagerError("This manager is running already")
             before, self._state = self._state, RUNNING
             try:
-                run = self._setup().begin()
+                reactor, scheduler = self._setup().begin()
             except BaseException:
                 self._state = before
                 raise
             if self._scheduler is not None:
                 self._retired.merge(self._scheduler.counters())
-            self._reactor, self._scheduler, self._foreground = run.reactor, run.scheduler, run.foreground
+            self._reactor, self._scheduler = reactor, scheduler
             self._started_at = self._clock()
             if self._switch_interval is not None:
                 switch_intervals.ask(self, self._switch_interval)
 
     def _setup(self) -> Setup:
-        slow = None if self._slow_callback is None else SlowCallbacks(self._slow_callback, self._slow_log.report)
         return Setup(
             backend=self._backend,
             engine=self._engine,
@@ -161,7 +157,8 @@ class WebSocketManager:
             limits=self.limits,
             workers=self.workers,
             dispatch=self._dispatch,
-            slow_callbacks=slow,
+            slow_callback=self._slow_callback,
+            report_slow=self._slow_log.report,
             name=self._name,
             daemon=self._daemon,
             ended=self._ended,
@@ -282,8 +279,8 @@ class WebSocketManager:
         with self._guard:
             self._engine.callers = None
             self._state = FAILED if failed else STOPPED
-            self._failures += failed
         if failed:
+            self._engine.count("failures")
             logger.critical("The manager's thread failed; its connections were dropped", exc_info=error)
         if failed and self.on_failure is not None:
             try:
@@ -325,33 +322,14 @@ class WebSocketManager:
         self._check_process()
         if not isinstance(websocket, WebSocket):
             raise TypeError(f"{websocket!r} is not a WebSocket")
-        before = websocket._connection
         with self._guard:  # two threads may add one websocket
             if websocket in self:
                 return
             if self._state not in (NEW, RUNNING) or self._failing:
                 raise ManagerError("This manager was stopped: a websocket can't be added")
-            check_addable(websocket)
-            if limits is None:
-                limits = self.limits.but(**websocket._limits) if websocket._limits else self.limits
-            member, counted = self._enrolment.make_member(websocket, limits, address)
-            connection = member.connection = Connection(self._engine, member, websocket.stream, limits)
-            if not websocket._attach(connection, before):
-                raise ValueError(f"{websocket!r} is under another manager")
-            exceeded = self._registry.enter(member, counted)
-            try:
-                transport, websocket.sock = self._backend.make_transport(
-                    websocket.sock, connection.close_by_application
-                )
-                self._engine.add(connection, transport, websocket.sock.fileno())
-            except BaseException:
-                self._registry.forget(member)
-                websocket._connection = before
-                raise
-        if exceeded:  # a crowd of handshakes was admitted at the same time
-            self._engine.count_limit(exceeded)
-            connection.close(CloseControlMessage(CloseCode.TRY_AGAIN_LATER, "Too many connections"))
-        self._engine.mark_dirty(connection)
+            own = limits or self.limits.but(**(websocket._limits or {}))
+            member = self._enrolment.enrol(websocket, own, address)
+        self._engine.mark_dirty(member.connection)
         if self._scheduler is not None and self.is_alive():
             self._scheduler.enter(member)
 
@@ -444,9 +422,8 @@ class WebSocketManager:
         for member in self._registry.members():
             connection = member.connection
             accepted += shared.offer(connection, overflow or connection.limits.overflow)
-        with self._guard:
-            self._broadcasts += 1
-            self._deliveries += accepted
+        self._engine.count("broadcasts")
+        self._engine.count("deliveries", accepted)
         return accepted
 
     def close_all(self, code: int = 1001, message: str | bytes = "Server is shutting down") -> None:
@@ -488,10 +465,6 @@ class WebSocketManager:
             breathe=self._backend.breathe,
             uptime=self._clock() - started if started is not None and self.is_alive() else 0.0,
             state=self._state,
-            broadcasts=self._broadcasts,
-            deliveries=self._deliveries,
-            failures=self._failures,
-            slow_callbacks=self._slow_log.count,
             retired=self._retired,
         )
 

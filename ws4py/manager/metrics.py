@@ -1,7 +1,8 @@
 """Everything that is counted and measured, in one table.
 
 From it come the metrics of Prometheus, the page of CherryPy, what a terminal shows beside its own choice, the
-descriptions in the schema of the JSON, and the table of the documentation.
+descriptions in the schema of the JSON, and the table of the documentation. What only happens, and is counted where it
+does, brings its row along: :data:`ws4py.manager.snapshot.EVENTS`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
+
+from ws4py.manager.snapshot import EVENTS
 
 __all__ = ["METRICS", "Adding", "Kind", "Metric"]
 
@@ -186,8 +189,5 @@ METRICS: Final[tuple[Metric, ...]] = (
     _times("loop_lag_seconds", "How late the manager's timers went off.", "loop_lag", "Loop Lag"),
     _times("ping_round_trip_seconds", "From a Ping to its Pong.", "round_trip", "Round Trip"),
     _counter("limit_actions", "How often a limit or a policy acted.", "limits", ("limit",), title="Limits"),
-    _counter("broadcasts", "Broadcasts.", "broadcasts"),
-    _counter("broadcast_deliveries", "Messages that broadcasts put into an outbox.", "deliveries"),
-    _counter("connection_faults", "Connections ended since something done for them raised.", "faults"),
-    _counter("manager_failures", "How often the manager itself failed.", "failures"),
+    *(_counter(item["metric"], item["text"], name) for name, item in EVENTS.items()),
 )

@@ -21,12 +21,12 @@ REPORT_INTERVAL: Final = 60.0
 class SlowCallbackLog:
     """What a manager knows of callbacks that take long.
 
+    :param count: counts that something happened.
     :param clock: a monotonic clock, in seconds.
-    :ivar count: how many there were.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self.count = 0
+    def __init__(self, count: Callable[[str], object], clock: Callable[[], float]) -> None:
+        self._count = count
         self._clock = clock
         self._reported: dict[type, float] = {}
 
@@ -37,7 +37,7 @@ class SlowCallbackLog:
         :param seconds: for which it has run.
         :param frame: where its thread is.
         """
-        self.count += 1
+        self._count("slow_callbacks")
         websocket_class = type(member.websocket)
         now = self._clock()
         last = self._reported.get(websocket_class)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from ws4py.manager.registry import Registry
 from ws4py.manager.scheduler import Scheduler
 
 __all__ = [
+    "EVENTS",
     "LIMITS",
     "CompressionSnapshot",
     "ConnectionTotals",
@@ -205,6 +206,15 @@ class WorkerSnapshot:
     handler_time: HistogramSnapshot
 
 
+def event(metric: str, text: str) -> Any:
+    """Return a field of :class:`Snapshot` for how often something happened.
+
+    :param metric: its name among :data:`ws4py.manager.metrics.METRICS`.
+    :param text: what it is, in a sentence.
+    """
+    return field(metadata={"metric": metric, "text": text})
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """A manager at one moment.
@@ -215,10 +225,8 @@ class Snapshot:
     :ivar loop_lag: how late the manager's timers went off.
     :ivar round_trip: from a Ping of the manager to its Pong.
     :ivar limits: how often each limit or policy acted; see :data:`LIMITS`.
-    :ivar broadcasts: calls of ``broadcast``.
-    :ivar deliveries: messages that broadcasts put into an outbox.
-    :ivar faults: connections that were ended since something done for them raised, handlers aside.
-    :ivar failures: how often the manager itself failed.
+
+    What follows is counted where it happens, by its name here: ``engine.count("faults")``.
     """
 
     time: float
@@ -234,10 +242,10 @@ class Snapshot:
     loop_lag: HistogramSnapshot
     round_trip: HistogramSnapshot
     limits: Mapping[str, int]
-    broadcasts: int
-    deliveries: int
-    faults: int
-    failures: int
+    broadcasts: int = event("broadcasts", "Broadcasts.")
+    deliveries: int = event("broadcast_deliveries", "Messages that broadcasts put into an outbox.")
+    faults: int = event("connection_faults", "Connections ended since something done for them raised.")
+    failures: int = event("manager_failures", "How often the manager itself failed.")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the same as what JSON can express; its schema is docs/stats.schema.json."""
@@ -245,10 +253,14 @@ class Snapshot:
         return result
 
 
+EVENTS: Final = {item.name: item.metadata for item in fields(Snapshot) if item.metadata}
+"""What is counted where it happens, by its field: its metric, and what it is."""
+
+
 def plain(value: Any) -> Any:
     """Return the same as what JSON can express."""
     if is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     return list(value) if isinstance(value, tuple) else value
@@ -259,7 +271,7 @@ def plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Source:
-    """From what a snapshot is taken: one manager's parts, and what it counts itself.
+    """From what a snapshot is taken: one manager's parts.
 
     :ivar breathe: lets others run, in the midst of something that takes long.
     """
@@ -270,10 +282,6 @@ class Source:
     breathe: Callable[[], None]
     uptime: float
     state: str
-    broadcasts: int
-    deliveries: int
-    failures: int
-    slow_callbacks: int
     retired: WorkerCounters
 
     def worker_counters(self) -> WorkerCounters:
@@ -371,10 +379,7 @@ def take_snapshot(source: Source) -> Snapshot:
         loop_lag=_histogram(counters.loop_lag),
         round_trip=_histogram(counters.round_trips),
         limits=MappingProxyType({**dict.fromkeys(LIMITS, 0), **counters.limits}),
-        broadcasts=source.broadcasts,
-        deliveries=source.deliveries,
-        faults=counters.faults,
-        failures=source.failures,
+        **{name: counters.events[name] for name in EVENTS},
     )
 
 
@@ -391,7 +396,7 @@ def _workers(source: Source, scheduler: Scheduler | None) -> WorkerSnapshot:
         in_place=counters.in_place,
         handed_over=counters.turns - counters.in_place,
         relieved=0 if scheduler is None else scheduler.reliefs,
-        slow_callbacks=source.slow_callbacks,
+        slow_callbacks=source.engine.counters.events["slow_callbacks"],
         messages=counters.messages,
         errors=counters.errors,
         queue_wait=_histogram(counters.queue_wait),

@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 from ws4py.engine import Engine
@@ -18,19 +19,7 @@ from ws4py.manager.registry import Registry
 from ws4py.manager.scheduler import Scheduler
 from ws4py.manager.watchdog import SlowCallbacks
 
-__all__ = ["Run", "Setup"]
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a manager has from its start to its end.
-
-    :ivar foreground: keeps the process alive; None if nothing does.
-    """
-
-    reactor: Reactor
-    scheduler: Scheduler
-    foreground: threading.Thread | None
+__all__ = ["Setup"]
 
 
 @dataclass(frozen=True)
@@ -43,7 +32,8 @@ class Setup:
     :ivar limits: of the manager.
     :ivar workers: how many callbacks may run at once.
     :ivar dispatch: who polls.
-    :ivar slow_callbacks: is told of turns that take long; None if nobody is.
+    :ivar slow_callback: from how many seconds on a turn takes long; None for never.
+    :ivar report_slow: is told of such turns.
     :ivar name: of the threads.
     :ivar daemon: whether the process may end meanwhile.
     :ivar ended: called at the end with the error that it came by, None if it came by none.
@@ -55,13 +45,14 @@ class Setup:
     limits: Limits
     workers: int
     dispatch: str
-    slow_callbacks: SlowCallbacks | None
+    slow_callback: float | None
+    report_slow: Callable[[Any, float, FrameType | None], object]
     name: str
     daemon: bool
     ended: Callable[[BaseException | None], object]
 
-    def begin(self) -> Run:
-        """Begin a run.
+    def begin(self) -> tuple[Reactor, Scheduler]:
+        """Begin a run: return what polls, and who runs callbacks.
 
         :raises RuntimeError: if the system has no thread for it.
         :raises OSError: if the system has no descriptors for it.
@@ -81,17 +72,16 @@ class Setup:
             reactor = Reactor(engine, self.registry, self.limits, self.ended)
             scheduler = self._make_scheduler(reactor)
             reactor.attach(scheduler)
-            foreground = None
-            if not self.daemon and not backend.greenlets:
-                foreground = threading.Thread(target=scheduler.join, name=f"{self.name}-foreground")
-                foreground.start()
+            if not self.daemon and not backend.greenlets:  # something has to keep the process alive
+                threading.Thread(target=scheduler.join, name=f"{self.name}-foreground").start()
             engine.callers = scheduler
             scheduler.start()
             undo.pop_all()
-        return Run(reactor, scheduler, foreground)
+        return reactor, scheduler
 
     def _make_scheduler(self, reactor: Reactor) -> Scheduler:
-        slow, waiting = self.slow_callbacks, self.limits.max_waiting_senders
+        slow = None if self.slow_callback is None else SlowCallbacks(self.slow_callback, self.report_slow)
+        waiting = self.limits.max_waiting_senders
         if self.backend.greenlets:
             greenlets: Scheduler = self.backend.make_scheduler(reactor)
             return greenlets
