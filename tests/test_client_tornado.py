@@ -197,6 +197,24 @@ def test_deadlines_and_heartbeats() -> None:
         run(test)
 
 
+def test_a_pong_makes_the_next_ping_due_earlier() -> None:
+    def script(sock: Any) -> None:
+        peer = accept(sock)
+        for _ in range(3):
+            ping = peer.receive()
+            assert ping.opcode == 9
+            peer.send(peer.pong(ping.payload))
+        assert peer.say_goodbye() == (1000, "")
+
+    async def test() -> None:
+        client = Client(server.url, ping_interval=0.01, ping_timeout=PATIENCE)
+        await client.connect()
+        assert await client.wait() == [("closed", 1000)]
+
+    with Scripted(script) as server:
+        run(test)
+
+
 def test_an_exception_in_a_handler_closes_with_1011() -> None:
     def script(sock: Any) -> None:
         peer = accept(sock)

@@ -12,6 +12,7 @@ import pytest
 from tests.client_servers import Scripted, accept, read_request
 from tests.helpers import Gate, Peer, Recorder, Script, Stage, start_thread, until, wait_for
 from ws4py import Backoff, ConnectionClosed, HandshakeError, SlowConsumer, State, WebSocketBaseClient, WebSocketClient
+from ws4py.framing import OPCODE_PING
 from ws4py.websocket import WebSocket
 
 WAYS = pytest.mark.parametrize("way", ["manager", "run"])
@@ -76,6 +77,23 @@ def test_the_state_of_one_whose_peer_breaks_a_rule(stage: Stage, way: str) -> No
     assert peer.receive_close()[0] == 1002
     until(lambda: websocket.state is not State.OPEN)
     peer.close()
+    websocket.end()
+    assert websocket.state == State.CLOSED
+
+
+@WAYS
+def test_the_state_of_one_whose_generator_fails(stage: Stage, way: str) -> None:
+    def parts() -> Iterator[str]:
+        yield "one"
+        raise ZeroDivisionError
+
+    websocket, peer = start(stage, way)
+    with pytest.raises(ZeroDivisionError):
+        websocket.send(parts())
+    assert websocket.state == State.CLOSING
+    assert websocket.server_terminated
+    assert peer.receive_close()[0] == 1011
+    peer.send(peer.goodbye(1011))
     websocket.end()
     assert websocket.state == State.CLOSED
 
@@ -192,9 +210,38 @@ def test_the_latency_is_how_long_the_last_pong_took(stage: Stage) -> None:
     assert [item.round_trip for item in manager.connection_stats()] == [0.5]
 
 
-def test_a_websocket_that_runs_by_itself_has_no_latency(stage: Stage) -> None:
+def test_a_websocket_that_nobody_runs_has_no_latency(stage: Stage) -> None:
     websocket, _ = stage.connect(None, Recorder)
     assert websocket.latency is None
+
+
+def test_the_latency_of_a_websocket_that_runs_by_itself(stage: Stage) -> None:
+    websocket, peer = stage.connect(None, Recorder)
+    websocket._limits = {"ping_interval": 0.01}
+    task = start_thread(websocket.run)
+    ping = peer.receive()
+    assert ping.opcode == OPCODE_PING
+    assert websocket.latency is None
+    peer.send(peer.pong(ping.payload))
+    until(lambda: (websocket.latency or 0.0) > 0.0)
+    peer.say_goodbye()
+    task.result()
+    assert [event[0] for event in websocket.events] == ["opened", "closed"]
+
+
+def test_the_latency_of_a_client() -> None:
+    def script(sock: socket.socket) -> None:
+        peer = accept(sock)
+        peer.send(peer.pong(peer.receive().payload))
+        peer.receive_close()
+        peer.send(peer.goodbye())
+
+    with Scripted(script) as server:
+        client = WebSocketClient(server.url, proxy=None, ping_interval=0.01)
+        client.connect()
+        until(lambda: client.latency is not None)
+        client.close()
+        client.run_forever()
 
 
 class Named(Recorder):

@@ -40,8 +40,9 @@ from ws4py.messaging import (
     PingControlMessage,
     PongControlMessage,
     TextMessage,
+    encode_payload,
 )
-from ws4py.websocket import EchoWebSocket, Heartbeat, WebSocket, encode_payload
+from ws4py.websocket import EchoWebSocket, Heartbeat, WebSocket
 
 
 class OwnError(Exception):

@@ -11,7 +11,7 @@ from typing import Final
 
 from ws4py.messaging import CloseCode, CloseControlMessage
 
-__all__ = ["CLOSED", "CLOSING", "CONNECTING", "OPEN", "Closing", "Event", "State"]
+__all__ = ["CLOSED", "CLOSING", "CONNECTING", "OPEN", "Closing", "Event", "State", "outcome"]
 
 
 class State(enum.IntEnum):
@@ -142,6 +142,14 @@ class Closing:
 
         The code is the one of the peer's Close; 1006 without one, with a reason in our words, which is a str.
         """
-        if self.received is not None:
-            return self.received.code, self.received.reason
-        return CloseCode.ABNORMAL_CLOSURE.value, "Going away" if self.due is None else str(self.due)
+        return outcome(self.received, self.due)
+
+
+def outcome(received: CloseControlMessage | None, due: CloseControlMessage | None) -> tuple[int, bytes | str]:
+    """See :attr:`Closing.outcome`.
+
+    :param received: see :class:`Closing`, also for the other.
+    """
+    if received is not None:
+        return received.code, received.reason
+    return CloseCode.ABNORMAL_CLOSURE.value, "Going away" if due is None else str(due)

@@ -2,12 +2,13 @@
 
 A Ping goes out ``interval`` seconds after the last one, or after the beginning. Then the peer has ``timeout`` seconds
 for its Pong. If other bytes came meanwhile it has as long again: a long message on a slow line lets no Pong through
-before its end.
+before its end. A Ping's payload is random, so who has not read it can't answer it.
 """
 
 from __future__ import annotations
 
 import enum
+import os
 from typing import Final
 
 __all__ = ["DEAD", "Keepalive", "Verdict"]
@@ -24,6 +25,8 @@ class Verdict(enum.Enum):
 NOTHING: Final = Verdict.NOTHING
 PING: Final = Verdict.PING
 DEAD: Final = Verdict.DEAD
+
+PAYLOAD_SIZE: Final = 4
 
 
 class Keepalive:
@@ -68,7 +71,7 @@ class Keepalive:
             return NOTHING
         self._since = self._sent_at = now
         self.waiting = True
-        self.payload = (int(now * 1000) & 0xFFFFFFFF).to_bytes(4, "big")
+        self.payload = os.urandom(PAYLOAD_SIZE)
         return PING
 
     def ponged(self, now: float, payload: bytes) -> bool:

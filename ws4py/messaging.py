@@ -29,6 +29,7 @@ __all__ = [
     "PingControlMessage",
     "PongControlMessage",
     "TextMessage",
+    "encode_payload",
 ]
 
 
@@ -237,3 +238,33 @@ class PongControlMessage(_ControlMessage):
 # --- names of 0.6 -----------------------------------------------------------------------------------------------------
 
 from ws4py.framing import Frame  # noqa: E402, F401
+
+
+def encode_payload(payload: Any, binary: bool, fragment: bool = False) -> tuple[int, bytes]:
+    """Return the opcode and the bytes of what an application sends.
+
+    :param fragment: the bytes are a part of a text only, and may end within a character.
+    :raises TextFrameEncodingException: for bytes that are to be text and are not UTF-8.
+    :raises TypeError: for a str that is to be binary.
+    :raises ValueError: for a payload of another type.
+    """
+    if type(payload) is bytes:
+        data = payload
+    elif isinstance(payload, str):
+        if binary:
+            raise TypeError("A str can't be sent as a binary message: encode it, or send it as text")
+        return OPCODE_TEXT, payload.encode()
+    elif isinstance(payload, Message):
+        return payload.opcode, payload.data
+    elif isinstance(payload, (bytes, bytearray, memoryview)):
+        data = bytes(payload)
+    else:
+        raise ValueError(f"Unsupported type '{type(payload)}' passed to send()")
+    if binary:
+        return OPCODE_BINARY, data
+    if not fragment and not data.isascii():
+        try:
+            data.decode()
+        except UnicodeDecodeError as error:
+            raise TextFrameEncodingException("A text message must be UTF-8: is binary=True missing?") from error
+    return OPCODE_TEXT, data

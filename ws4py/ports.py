@@ -46,6 +46,10 @@ class Port(Protocol):
     def make_lock(self) -> Any:
         """Return a lock; its acquire() takes whether to wait, and for how many seconds."""
 
+    def make_guard(self) -> Any:
+        """Return a lock for a ``with`` statement of a few assignments. A signal handler may come while the same thread
+        holds it."""
+
     def current(self) -> object:
         """Return what identifies the running thread or greenlet."""
 
@@ -108,6 +112,9 @@ class _ThreadPort:
 
     def make_lock(self) -> Any:
         return threading.Lock()
+
+    def make_guard(self) -> Any:
+        return threading.RLock()
 
     def current(self) -> object:
         return threading.get_ident()
@@ -308,6 +315,11 @@ class _NoLock:
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         raise ManagerError(INHERITED_TLS)
 
+    __enter__ = acquire
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing was taken."""
+
 
 class InheritedPort(_ThreadPort):
     """TLS in a process that was forked since: nothing is to be read or written but by the parent."""
@@ -315,6 +327,8 @@ class InheritedPort(_ThreadPort):
     def make_lock(self) -> Any:
         """Return one that refuses: so nothing has changed when nothing is sent."""
         return _NoLock()
+
+    make_guard = make_lock
 
     def receive(self, size: int, timeout: float | None) -> bytes | None:
         """Refuse."""
@@ -348,6 +362,10 @@ class GeventPort:
     def make_lock(self) -> Any:
         """See :meth:`Port.make_lock`."""
         return self._gevent.lock.BoundedSemaphore(1)
+
+    def make_guard(self) -> Any:
+        """See :meth:`Port.make_guard`. It is held over nothing that lets another greenlet run."""
+        return threading.RLock()
 
     def current(self) -> object:
         """See :meth:`Port.current`."""

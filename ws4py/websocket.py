@@ -3,8 +3,7 @@
 A websocket is run by a :class:`~ws4py.manager.WebSocketManager`, or by its own :meth:`WebSocket.run` in a thread or a
 greenlet. Its callbacks (:meth:`~WebSocket.opened`, :meth:`~WebSocket.received_message`, :meth:`~WebSocket.ponged`,
 :meth:`~WebSocket.closed`) never overlap, and come in order. They may block. :meth:`~WebSocket.send`,
-:meth:`~WebSocket.ping` and
-:meth:`~WebSocket.close` may be called from any thread, from callbacks too.
+:meth:`~WebSocket.ping` and :meth:`~WebSocket.close` may be called from any thread, from callbacks too.
 """
 
 from __future__ import annotations
@@ -12,20 +11,21 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from ws4py.around import Surroundings
 from ws4py.blocking import BlockingConnection
-from ws4py.closing import State
+from ws4py.closing import State, outcome
 from ws4py.computed import computed
-from ws4py.exc import ConnectionClosed, TextFrameEncodingException
-from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_PING, OPCODE_PONG, OPCODE_TEXT
+from ws4py.exc import ConnectionClosed
+from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_PING, OPCODE_TEXT
 from ws4py.logs import ConnectionFilter
-from ws4py.messaging import CloseCode, CloseControlMessage, Message, PingControlMessage
-from ws4py.ports import forks
+from ws4py.messaging import CloseControlMessage, Message, PingControlMessage, encode_payload
+from ws4py.ports import forks, make_port
+from ws4py.records import ConnectionRecord, TurnRecord
+from ws4py.runner import Runner
 from ws4py.streaming import DEFAULT_MAX_FRAGMENTS, DEFAULT_MAX_MESSAGE_SIZE, Stream
 
 __all__ = ["EchoWebSocket", "Heartbeat", "WebSocket"]
@@ -33,21 +33,6 @@ __all__ = ["EchoWebSocket", "Heartbeat", "WebSocket"]
 logger = logging.getLogger("ws4py")
 
 Address = tuple[Any, ...] | str | bytes
-BLOCKING_LIMITS = (
-    "send_timeout",
-    "close_timeout",
-    "ping_interval",
-    "ping_timeout",
-    "message_timeout",
-    "max_messages_per_second",
-)
-"""Which limits a websocket that runs by itself takes from its endpoint, beside those of its stream."""
-
-TURN_FRAMES = 256
-TURN_MESSAGES = 64
-TURN_SIZE = 1 << 18
-"""How much a websocket that runs by itself decodes at once."""
-
 Payload = str | bytes | bytearray | memoryview | Message
 _transition = threading.RLock()
 """Held for a few assignments only, where of several threads one may be the first."""
@@ -56,41 +41,6 @@ _encode_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 _WHOLE = (bytes, str, Message, bytearray, memoryview)
 _BYTES = (bytes, bytearray, memoryview)
 _TEXT = (str, *_BYTES)
-
-
-class ConnectionRecord(Protocol):
-    """What a websocket asks of whoever writes for it: a manager's connection, or a blocking socket."""
-
-    @property
-    def finishing(self) -> bool:
-        """Whether reading has ended, so that closed() is due."""
-
-    @property
-    def buffered(self) -> int:
-        """How many bytes wait to be written."""
-
-    def send_message(self, opcode: int, payload: bytes, timeout: float | None = None) -> None:
-        """Send a whole message."""
-
-    def send_fragments(self, opcode: int, parts: Iterator[bytes], timeout: float | None = None) -> None:
-        """Send a message in fragments, as its parts are made."""
-
-    def send_control(self, frame: bytes, timeout: float | None = None) -> None:
-        """Send the frame of a Ping or a Pong."""
-
-    def close(self, message: CloseControlMessage) -> None:
-        """Send a Close, if none was sent."""
-
-    def terminate(self) -> None:
-        """Drop the connection; ``websocket.terminate()`` will be called again when closed() is due."""
-
-
-class TurnRecord(Protocol):
-    """What a websocket knows of callbacks that a manager has it run."""
-
-    @property
-    def in_turn(self) -> bool:
-        """Whether callbacks are running, or about to."""
 
 
 class WebSocket:
@@ -174,7 +124,7 @@ class WebSocket:
         """
 
     def ponged(self, pong: Message) -> None:
-        """Called for each Pong, but those that answer a manager's own Pings.
+        """Called for each Pong, but those that answer the Pings of keepalive.
 
         :param pong: a :class:`~ws4py.messaging.PongControlMessage`.
         """
@@ -301,7 +251,6 @@ class WebSocket:
     def _close(self, message: CloseControlMessage) -> None:
         if self.server_terminated or self.close_code is not None or self.sock is None:
             return
-        self.server_terminated = True
         self._writer().close(message)
 
     def _writer(self) -> ConnectionRecord:
@@ -318,13 +267,31 @@ class WebSocket:
         return connection
 
     def _make_blocking_connection(self) -> BlockingConnection:
-        options = self._blocking_limits()
-        if self.heartbeat_freq == 0:
-            options.setdefault("ping_interval", None)
-        connection = BlockingConnection(self.sock, self.stream, **options)
+        connection = BlockingConnection(self.sock, self.stream, self._own_limits())
         if self._forks != forks():  # it may have sent before that, in the parent process
             connection.after_fork_in_child()
         return connection
+
+    def _own_limits(self) -> dict[str, Any]:
+        """Return the limits for a connection of its own."""
+        quiet = {"ping_interval": None} if self.heartbeat_freq == 0 else {}
+        return {**quiet, **(self._limits or {})}
+
+    @property
+    def _alone(self) -> BlockingConnection | None:
+        """Its own connection; None under a manager, and before there is one."""
+        connection = self._connection
+        return None if connection is None else connection.alone
+
+    def _runner(self) -> Runner:
+        """Return who runs it by itself.
+
+        :raises ConnectionClosed: if it has ended, or is run by a manager.
+        """
+        connection = self._writer().alone
+        if connection is None:
+            raise ConnectionClosed("This websocket is run by a manager")
+        return Runner(self, connection)
 
     def _limit(self, limits: Mapping[str, Any]) -> None:
         """Have the limits that an endpoint has set, by name, whoever runs this websocket."""
@@ -332,11 +299,6 @@ class WebSocket:
             self._limits = dict(limits)
             size = limits.get("max_message_size", DEFAULT_MAX_MESSAGE_SIZE)
             self.stream.limit(size, limits.get("max_fragments", DEFAULT_MAX_FRAGMENTS))
-
-    def _blocking_limits(self) -> dict[str, Any]:
-        """Return the limits for a connection of its own."""
-        limits = self._limits or {}
-        return {name: limits[name] for name in BLOCKING_LIMITS if name in limits}
 
     # --- state --------------------------------------------------------------------------------------------------------
     # What is computed may be an application's own attribute, so nothing in this package asks for it.
@@ -347,7 +309,7 @@ class WebSocket:
         stream = self.stream
         if self.close_code is not None or self.sock is None or stream is None:
             return State.CLOSED
-        ending = self.client_terminated or self.server_terminated or stream.closing or stream.error
+        ending = self._client_terminated or self._server_terminated or stream.closing_handshake.state is not State.OPEN
         return State.CLOSING if ending else State.OPEN
 
     @computed
@@ -366,7 +328,8 @@ class WebSocket:
 
     @computed
     def latency(self) -> float | None:
-        """How long the answer to the manager's last Ping has taken, in seconds; None before the first one."""
+        """How long the answer to the last Ping has taken that keepalive has sent, in seconds; None before the first
+        one."""
         seconds: float | None = getattr(getattr(self._connection, "keepalive", None), "latency", None)
         return seconds
 
@@ -435,19 +398,17 @@ class WebSocket:
     def close_connection(self) -> None:
         """Shut the socket down and close it; under a manager, have it dropped."""
         connection, sock = self._connection, self.sock
-        if isinstance(connection, BlockingConnection):
+        if connection is None:
             self.sock = None
-            connection.close_socket()
-            return
-        if connection is not None:
-            if not connection.finishing:
-                connection.terminate()
-                return
+            if sock is not None:
+                make_port(sock).close()
+        elif connection.alone is not None:
+            self.sock = None
+            connection.alone.close_socket()
+        elif connection.finishing:
             self.sock = None  # the manager gives the descriptor back
-            return
-        self.sock = None
-        if sock is not None:
-            _close_socket(sock)
+        else:
+            connection.terminate()
 
     def terminate(self) -> None:
         """End the websocket: call :meth:`closed` and give the socket back. Once: a second call does nothing.
@@ -462,11 +423,7 @@ class WebSocket:
         if self.close_code is not None:
             return
         stream = self.stream
-        closing = stream.closing
-        code = CloseCode.ABNORMAL_CLOSURE.value if closing is None else closing.code
-        reason: str | bytes = "Going away" if closing is None else closing.reason
-        if closing is None and stream.error is not None:
-            reason = str(stream.error)
+        code, reason = outcome(stream.closing, stream.error)
         with _transition:
             if self.close_code is not None:
                 return
@@ -479,8 +436,8 @@ class WebSocket:
             if self.stream is stream:
                 self.close_connection()
                 self.stream = self.environ = None  # type: ignore[assignment]
-            elif isinstance(connection, BlockingConnection):
-                connection.close_socket()  # closed() has run __init__ again, to connect anew
+            elif connection is not None and connection.alone is not None:
+                connection.alone.close_socket()  # closed() has run __init__ again, to connect anew
 
     def _attach(self, connection: ConnectionRecord, before: ConnectionRecord | None) -> bool:
         """Let ``connection`` write for this websocket, in the place of ``before``; tell whether that was so still."""
@@ -511,91 +468,17 @@ class WebSocket:
         :raises ConnectionClosed: if the connection has ended already.
         :raises RuntimeError: if there is a heartbeat, and no thread to be had for it; the connection is closed.
         """
-        connection, stream = self._begin(), self.stream
-        stop: Callable[[], None] | None = None
-        try:
-            if self.heartbeat_freq:
-                stop = connection.repeat(self.heartbeat_freq, self._beat)
-            going_on = self._open()
-            while going_on and self.stream is stream and not self.terminated:
-                going_on = self.once()
-        except BaseException as error:
-            code = CloseCode.INTERNAL_ERROR if isinstance(error, Exception) else CloseCode.GOING_AWAY
-            self._end(CloseControlMessage(code))
-            raise
-        finally:
-            if stop is not None:
-                stop()
-            self._finish(connection, stream)
-
-    def _begin(self) -> BlockingConnection:
-        """Let the calling thread read this websocket.
-
-        :raises ConnectionClosed: if it has ended, or is run by a manager.
-        """
-        connection = self._writer()
-        if not isinstance(connection, BlockingConnection):
-            raise ConnectionClosed("This websocket is run by a manager")
-        if connection.running:
-            raise ConnectionClosed("This websocket is run already")
-        connection.begin()
-        return connection
-
-    def _open(self) -> bool:
-        """Call opened(), unless that was done, and process what came with the handshake; tell whether to go on."""
-        self._call_opened()
-        early, self.buf = self.buf, b""
-        return not early or self.process(early)
-
-    def _call_opened(self) -> None:
-        connection = self._writer()
-        if isinstance(connection, BlockingConnection) and not connection.opened:
-            connection.opened = True
-            self._call(self.opened)
-
-    def _finish(self, connection: BlockingConnection, stream: Stream) -> None:
-        """Call closed(), when the runner has read the last."""
-        connection.end()
-        if self.stream is not stream:  # a callback has run __init__ again, to connect anew
-            connection.close_socket()
-            return
-        try:
-            self.terminate()
-        except Exception as error:
-            logger.error("closed() of %r raised", self, exc_info=error)
-            self._report(error)
-
-    def _beat(self) -> bool:
-        """Send the Ping of a heartbeat; tell whether to go on."""
-        try:
-            self.ping(b"beep")
-        except ConnectionClosed:
-            return False
-        return True
+        self._runner().run()
 
     def once(self, timeout: float | None = None) -> bool:
         """Read once, and process what came; return False when the connection is at its end.
 
         :param timeout: how long to wait at most, in seconds; None waits for something to happen.
         """
-        connection = self._connection
         if self.terminated or self.sock is None:
             return False
-        if connection is None:
-            connection = self._writer()
-        if not isinstance(connection, BlockingConnection):
-            return False
-        if self.stream is not None and self.stream.more:
-            return self._take_in(b"")
-        try:
-            data = connection.receive(self.reading_buffer_size, timeout)
-        except (OSError, ValueError, AttributeError, ConnectionClosed) as error:
-            # A socket that another thread has closed meanwhile is gone, or None.
-            if self.sock is not None and not connection.dropped:
-                logger.debug("Could not read from %r: %s", self, error)
-                self._report(error)
-            return False
-        return data is None or self.process(data)
+        connection = self._writer().alone
+        return connection is not None and Runner(self, connection).once(timeout)
 
     def _get_from_pending(self) -> bytes:
         """Return what a TLS object has decrypted already."""
@@ -611,119 +494,10 @@ class WebSocket:
 
         For a websocket that is not under a manager.
         """
-        if not data or self.stream is None:
+        if not data or self.stream is None or self.sock is None:
             return False
-        return self._take_in(bytes(data))
-
-    def _take_in(self, data: bytes) -> bool:
-        """Take in bytes, and what was left of others; see :meth:`process`. A few messages at a time are decoded, and
-        then called back with.
-        """
-        while self._take_in_some(data):
-            if not self.stream.more or self._is_to_pause():
-                return True
-            data = b""
-        return False
-
-    def _is_to_pause(self) -> bool:
-        """Tell whether the next messages are to be left for later, not decoded."""
-        return False
-
-    def _take_in_some(self, data: bytes) -> bool:
-        stream = self.stream
-        connection = self._connection
-        if connection is None and self._limits is not None:
-            connection = self._writer()
-        limited = (
-            connection if isinstance(connection, BlockingConnection) and connection.max_messages_per_second else None
-        )
-        if limited is not None:
-            messages = limited.take_in(stream, data, TURN_FRAMES, TURN_MESSAGES, TURN_SIZE)
-        else:
-            whole = stream.take_message(data)
-            messages = stream.receive_some(data, TURN_FRAMES, TURN_MESSAGES, TURN_SIZE) if whole is None else [whole]
-        for message in messages:
-            opcode = message.opcode
-            if opcode <= OPCODE_BINARY:
-                going_on = self._call(self.received_message, message)
-            elif opcode == OPCODE_PING:
-                going_on = self._answer(OPCODE_PONG, message.data)
-            elif opcode == OPCODE_PONG:
-                going_on = self._is_own(message) or self._call(self.ponged, message)
-            else:
-                break
-            if not going_on or self.stream is not stream:
-                return False
-        if stream.error is not None:
-            self._reply(stream.error)
-        elif stream.closing is not None:
-            self.client_terminated = True
-            self._reply(CloseControlMessage(stream.closing.code))
-        elif limited is not None and limited.too_fast(stream):
-            self._reply(CloseControlMessage(CloseCode.POLICY_VIOLATION, "Too many messages a second"))
-        else:
-            return True
-        return False
-
-    def _reply(self, message: CloseControlMessage) -> None:
-        """Answer the peer's Close, or what it did wrong."""
-        connection = self._connection
-        if isinstance(connection, BlockingConnection):
-            self.server_terminated = True
-            connection.reply(message)
-        else:
-            self._end(message)
-
-    def _is_own(self, pong: Message) -> bool:
-        connection = self._connection
-        return isinstance(connection, BlockingConnection) and connection.is_own(pong.data)
-
-    def _call(self, callback: Any, *arguments: Any) -> bool:
-        """Run a callback; tell whether to go on.
-
-        An exception in it closes the connection with 1011: the peer's answer is still read, messages are passed over.
-        """
-        connection = self._connection
-        if isinstance(connection, BlockingConnection) and connection.failed:
-            return True
-        try:
-            callback(*arguments)
-        except Exception as error:
-            gone = self.sock is None or (isinstance(connection, BlockingConnection) and connection.ended)
-            if isinstance(error, ConnectionClosed) and gone:
-                # What a handler does with the news that its peer is gone is its own affair.
-                logger.debug("A handler of %r met a closed connection", self)
-                return True
-            logger.error("A handler of %r raised", self, exc_info=error)
-            if isinstance(connection, BlockingConnection):
-                connection.failed = True
-            self._end(CloseControlMessage(CloseCode.INTERNAL_ERROR))
-            self._report(error)
-        return True
-
-    def _report(self, error: BaseException) -> None:
-        try:
-            self.unhandled_error(error)
-        except Exception:
-            logger.exception("unhandled_error of %r raised", self)
-
-    def _answer(self, opcode: int, data: bytes) -> bool:
-        try:
-            connection = self._writer()
-            frame = self.stream.encode(FIN | opcode, data)
-            if isinstance(connection, BlockingConnection):
-                connection.send_pong(frame)
-            else:
-                connection.send_control(frame)
-        except ConnectionClosed:
-            return not self.terminated
-        return True
-
-    def _end(self, message: CloseControlMessage) -> None:
-        try:
-            self._close(message)
-        except ConnectionClosed as error:
-            logger.debug("Could not send a Close to %r: %s", self, error)
+        connection = self._writer().alone
+        return connection is not None and Runner(self, connection).process(bytes(data))
 
 
 class EchoWebSocket(WebSocket):
@@ -747,47 +521,9 @@ if hasattr(os, "register_at_fork"):
 logger.addFilter(ConnectionFilter(WebSocket))
 
 
-def encode_payload(payload: Any, binary: bool, fragment: bool = False) -> tuple[int, bytes]:
-    """Return the opcode and the bytes of what an application sends.
-
-    :param fragment: the bytes are a part of a text only, and may end within a character.
-    :raises TextFrameEncodingException: for bytes that are to be text and are not UTF-8.
-    :raises TypeError: for a str that is to be binary.
-    :raises ValueError: for a payload of another type.
-    """
-    if type(payload) is bytes:
-        data = payload
-    elif isinstance(payload, str):
-        if binary:
-            raise TypeError("A str can't be sent as a binary message: encode it, or send it as text")
-        return OPCODE_TEXT, payload.encode()
-    elif isinstance(payload, Message):
-        return payload.opcode, payload.data
-    elif isinstance(payload, (bytes, bytearray, memoryview)):
-        data = bytes(payload)
-    else:
-        raise ValueError(f"Unsupported type '{type(payload)}' passed to send()")
-    if binary:
-        return OPCODE_BINARY, data
-    if not fragment and not data.isascii():
-        try:
-            data.decode()
-        except UnicodeDecodeError as error:
-            raise TextFrameEncodingException("A text message must be UTF-8: is binary=True missing?") from error
-    return OPCODE_TEXT, data
-
-
 def _short(address: Address) -> Address:
     """Reduce an IPv6 address to (host, port)."""
     return address[:2] if isinstance(address, tuple) else address
-
-
-def _close_socket(sock: Any) -> None:
-    for end in (lambda: sock.shutdown(socket.SHUT_RDWR), sock.close):
-        try:
-            end()
-        except Exception:  # TLS objects raise errors of their own
-            logger.debug("A socket could not be ended in order", exc_info=True)
 
 
 # --- names of 0.6 -----------------------------------------------------------------------------------------------------
@@ -795,39 +531,4 @@ def _close_socket(sock: Any) -> None:
 from ws4py.exc import HandshakeError, StreamClosed  # noqa: E402, F401
 from ws4py.handshake import WS_KEY, WS_VERSION  # noqa: E402, F401
 from ws4py.messaging import PongControlMessage  # noqa: E402, F401
-
-
-class Heartbeat(threading.Thread):
-    """Sends Pings to a websocket that runs by itself; a context manager.
-
-    :param websocket: to ping.
-    :param frequency: in seconds; 0 or None sends none.
-    """
-
-    def __init__(self, websocket: WebSocket, frequency: float | None = 2.0) -> None:
-        super().__init__(name="WebSocketHeartbeat", daemon=True)
-        self.websocket = websocket
-        self.frequency = frequency
-        self._stopped = threading.Event()
-
-    def __enter__(self) -> Heartbeat:
-        """Start, if there is a frequency."""
-        if self.frequency:
-            self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop; it does not wait."""
-        self.stop()
-
-    def stop(self) -> None:
-        """Send no more."""
-        self._stopped.set()
-
-    def run(self) -> None:
-        """Ping until stopped, or until the websocket ends."""
-        while self.frequency and not self._stopped.wait(self.frequency):
-            try:
-                self.websocket.ping(b"beep")
-            except (ConnectionClosed, OSError):
-                return
+from ws4py.runner import Heartbeat  # noqa: E402

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from ws4py.blocking import BlockingConnection
 from ws4py.client.inbox import Inbox
 from ws4py.client.network import Network, UnconnectedSocket
 from ws4py.client.opening import DialOptions, Opening, offered_protocols
@@ -29,8 +28,10 @@ from ws4py.handshake import WS_VERSION, build_request, check_response, generate_
 from ws4py.labels import printable
 from ws4py.messaging import CloseControlMessage, Message
 from ws4py.ports import forks
+from ws4py.records import ConnectionRecord
+from ws4py.runner import report
 from ws4py.streaming import DEFAULT_MAX_FRAGMENTS, DEFAULT_MAX_MESSAGE_SIZE, Stream
-from ws4py.websocket import ConnectionRecord, WebSocket
+from ws4py.websocket import WebSocket
 
 __all__ = ["Backoff", "WebSocketBaseClient"]
 
@@ -68,8 +69,8 @@ class WebSocketBaseClient(WebSocket):
     :param max_fragments: frames of a received message, likewise.
     :param send_timeout: how long a send may wait for the peer to read.
     :param close_timeout: how long the peer's Close may take before the socket is dropped.
-    :param ping_interval: after how long a silence a Ping is sent; None sends none.
-    :param ping_timeout: how long the silence may last after that before the peer counts as dead: ``closed(1006)``.
+    :param ping_interval: how often a Ping is sent; None sends none.
+    :param ping_timeout: how long nothing may come after a Ping before the peer counts as dead: ``closed(1006)``.
     :param message_timeout: how long a message may take to come, unless it comes faster than 1 KiB a second.
     :param reconnect: True, or a :class:`Backoff`: connect again when the connection is lost, until :meth:`close` is
         called. A first connection that fails is not tried again. Nor is one that the server ended with 1000, a code
@@ -291,7 +292,7 @@ class WebSocketBaseClient(WebSocket):
 
         This one calls :meth:`opened`.
         """
-        self._call_opened()
+        self._runner().call_opened()
 
     # --- closing ------------------------------------------------------------------------------------------------------
 
@@ -357,7 +358,7 @@ class WebSocketBaseClient(WebSocket):
     def _may_connect_again(self) -> bool:
         return (
             self._client_backoff is not None
-            and isinstance(self._connection, BlockingConnection)
+            and self._alone is not None
             and self.close_code is not None
             and not self._client_stop.is_set()
             and may_help(self.close_code)
@@ -373,7 +374,7 @@ class WebSocketBaseClient(WebSocket):
             connected = self._try_again(backoff)
         except Exception as error:
             logger.error("%r can't connect again", self, exc_info=error)
-            self._report(error)
+            report(self, error)
         finally:
             if not connected:
                 self.client_terminated = self.server_terminated = True
@@ -402,7 +403,7 @@ class WebSocketBaseClient(WebSocket):
             except HandshakeError as error:
                 logger.info("%s refused: %s", where, printable(str(error)))
                 if not may_help(error):
-                    self._report(error)
+                    report(self, error)
                     return False
                 wished = retry_after(error)
             except OSError as error:
@@ -417,13 +418,8 @@ class WebSocketBaseClient(WebSocket):
 
     def received_message(self, message: Message) -> None:
         """Keep the message for :meth:`receive`. A subclass that overrides this has nothing to receive."""
-        connection = self._connection
-        pulled = isinstance(connection, BlockingConnection) and connection.pulled
-        self._client_inbox.put(message, not pulled)
-
-    def _is_to_pause(self) -> bool:
-        connection = self._connection
-        return isinstance(connection, BlockingConnection) and connection.pulled and len(self._client_inbox) > 0
+        connection = self._alone
+        self._client_inbox.put(message, connection is None or connection.pausing is None)
 
     def receive(self, block: bool = True, timeout: float | None = None) -> Message | None:
         """Return the next message, None at the end of the websocket. One thread at a time may call.
@@ -435,8 +431,8 @@ class WebSocketBaseClient(WebSocket):
         :raises queue.Empty: if there is none now, or in time.
         :raises ConnectionClosed: if it was never connected.
         """
-        connection = self._connection
-        if self._client_pulled and isinstance(connection, BlockingConnection):
+        connection = self._alone
+        if self._client_pulled and connection is not None:
             if connection.mine and not connection.finishing:
                 self._pull(block, timeout)
         elif not self._client_connected and self._client_fresh:
@@ -449,26 +445,17 @@ class WebSocketBaseClient(WebSocket):
         deadline = None if timeout is None else time.monotonic() + timeout
         inbox = self._client_inbox
         while not len(inbox):
-            connection, stream = self._writer(), self.stream
-            assert isinstance(connection, BlockingConnection), "it was asked for"
-            going_on = False
+            left = 0.0 if not block else None if deadline is None else max(0.0, deadline - time.monotonic())
+            runner = self._runner()
+            begun = runner.connection.running
             try:
-                if connection.running:
-                    left = 0.0 if not block else None if deadline is None else max(0.0, deadline - time.monotonic())
-                    going_on = self.once(left) and not self.terminated
-                    if left == 0.0 and going_on:
-                        return
-                else:
-                    connection.pulled = True
-                    connection.begin()
-                    going_on = self._open()
-                if not going_on:
-                    self._finish(connection, stream)
+                going_on = runner.pull(lambda: len(inbox) > 0, left)
             except BaseException:
-                connection.end()
                 self.close_connection()
                 inbox.end()
                 raise
+            if going_on and begun and left == 0.0:
+                return
             if not going_on and not self._connect_again():
                 return
 

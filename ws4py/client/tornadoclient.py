@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from tornado.iostream import IOStream, SSLIOStream, StreamBufferFullError, Strea
 from ws4py.blocking import BlockingConnection
 from ws4py.client import WebSocketBaseClient
 from ws4py.messaging import Message
+from ws4py.runner import Runner, report
 
 __all__ = ["TornadoWebSocketClient"]
 
@@ -39,6 +41,8 @@ class TornadoPort:
     def make_lock(self) -> Any:
         """See :meth:`ws4py.ports.Port.make_lock`."""
         return threading.RLock()
+
+    make_guard = make_lock
 
     def current(self) -> object:
         """Return something else each time: the loop reads, and nobody is the loop."""
@@ -109,6 +113,39 @@ class TornadoPort:
     close = shut
 
 
+class Alarm:
+    """Has a connection do what is due, in its time. For the loop's thread.
+
+    :param connection: that the loop reads.
+    """
+
+    def __init__(self, connection: BlockingConnection, loop: IOLoop) -> None:
+        self._connection = connection
+        self._loop = loop
+        self._handle: object = None
+        self._at = math.inf  # when it goes off, by the loop's clock
+
+    def set(self) -> None:
+        """Go off when something is due, if that is earlier than it was."""
+        left = self._connection.patience()
+        at = math.inf if left is None else self._loop.time() + left
+        if at < self._at:
+            self.cancel()
+            self._at = at
+            self._handle = self._loop.call_at(at, self._go_off)
+
+    def cancel(self) -> None:
+        """Go off no more."""
+        if self._handle is not None:
+            self._loop.remove_timeout(self._handle)
+        self._handle, self._at = None, math.inf
+
+    def _go_off(self) -> None:
+        self._handle, self._at = None, math.inf
+        if self._connection.act() is None:
+            self.set()
+
+
 class TornadoWebSocketClient(WebSocketBaseClient):
     """A :class:`~ws4py.client.WebSocketBaseClient` whose callbacks are called on tornado's loop.
 
@@ -148,7 +185,7 @@ class TornadoWebSocketClient(WebSocketBaseClient):
 
     def handshake_ok(self) -> None:
         """Called on the loop when the websocket is open; it calls :meth:`opened`. An override need not read it."""
-        self._call_opened()
+        self._runner().call_opened()
 
     async def _live(self, loop: IOLoop, opened: asyncio.Future[None]) -> None:
         try:
@@ -162,7 +199,7 @@ class TornadoWebSocketClient(WebSocketBaseClient):
                 self.closed(1006, str(error))
             except Exception as raised:
                 logger.error("closed() of %r raised", self, exc_info=raised)
-                self._report(raised)
+                report(self, raised)
             return
         going_on = True
         while going_on:
@@ -170,7 +207,7 @@ class TornadoWebSocketClient(WebSocketBaseClient):
                 await self._serve(loop, opened)
             except Exception as error:
                 logger.error("%r could not be served", self, exc_info=error)
-                self._report(error)
+                report(self, error)
                 if not opened.done():
                     opened.set_exception(error)
                     return
@@ -182,25 +219,20 @@ class TornadoWebSocketClient(WebSocketBaseClient):
         secure = hasattr(self.sock, "pending")
         io = self.io = (SSLIOStream if secure else IOStream)(self.sock, max_write_buffer_size=MAX_OUTBOX)
         io.set_nodelay(self.unix_socket_path is None)
-        connection = BlockingConnection(self.sock, stream, port=TornadoPort(io, loop), **self._blocking_limits())
-        self._connection = connection
+        port = TornadoPort(io, loop)
+        connection = self._connection = BlockingConnection(self.sock, stream, self._own_limits(), port=port)
+        runner = Runner(self, connection)
         connection.begin()
-        stop = connection.repeat(self.heartbeat_freq, self._beat) if self.heartbeat_freq else None
-        watch: Any = None
-
-        def look() -> None:
-            nonlocal watch
-            connection.act()
-            left = connection.patience()
-            watch = None if left is None else loop.call_later(left, look)
-
+        stop = runner.start_heartbeat()
+        alarm = Alarm(connection, loop)
         try:
-            look()
+            alarm.set()
             self.handshake_ok()
             if not opened.done():
                 opened.set_result(None)
-            going_on = self._open()
+            going_on = runner.open()
             while going_on and self.stream is stream and not self.terminated:
+                alarm.set()
                 data = await io.read_bytes(self.reading_buffer_size, partial=True)
                 connection.heard()
                 going_on = self.process(data)
@@ -208,11 +240,10 @@ class TornadoWebSocketClient(WebSocketBaseClient):
             if not connection.dropped:
                 logger.debug("Could not read from %r: %s", self, error)
         finally:
-            if watch is not None:
-                loop.remove_timeout(watch)
+            alarm.cancel()
             if stop is not None:
                 stop()
-            self._finish(connection, stream)
+            runner.finish(stream)
 
     def received_message(self, message: Message) -> None:
         """Called for each message."""
@@ -225,7 +256,10 @@ class TornadoWebSocketClient(WebSocketBaseClient):
         raise TypeError("On tornado's loop messages come to received_message()")
 
     def run(self) -> None:
-        """Refuse, likewise."""
+        """Refuse: the loop runs it.
+
+        :raises TypeError: always.
+        """
         raise TypeError("connect() has tornado's loop run the websocket")
 
     def _wait_for_end(self) -> None:

@@ -59,6 +59,9 @@ class Connection(Outgoing):
         "watched",
     )
 
+    alone = None
+    """What runs a websocket without a manager: never this."""
+
     def __init__(self, engine: Core, owner: Owner, stream: Stream, limits: Limits) -> None:
         super().__init__(engine, stream, limits)
         self.owner = owner

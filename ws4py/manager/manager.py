@@ -37,8 +37,8 @@ from ws4py.manager.slowlog import SlowCallbackLog
 from ws4py.manager.snapshot import Snapshot, Source, take_snapshot
 from ws4py.manager.startup import Setup
 from ws4py.manager.switching import switch_intervals
-from ws4py.messaging import CloseControlMessage, Message
-from ws4py.websocket import WebSocket, encode_payload
+from ws4py.messaging import CloseControlMessage, Message, encode_payload
+from ws4py.websocket import WebSocket
 
 __all__ = ["WebSocketManager"]
 
