@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # the same as _HOMES, for type checkers and for the layers: n
     from ws4py.server.geventmanager import GreenletManager as GreenletManager
     from ws4py.server.middleware import WebSocketMiddleware
     from ws4py.server.stats import StatsApplication
+    from ws4py.server.threadedserver import WebSocketServer
     from ws4py.server.wsgiutils import WebSocketWSGIApplication
     from ws4py.websocket import EchoWebSocket, WebSocket
 
@@ -75,6 +76,7 @@ __all__ = [
     "WebSocketException",
     "WebSocketManager",
     "WebSocketMiddleware",
+    "WebSocketServer",
     "WebSocketWSGIApplication",
     "configure_logger",
     "format_addresses",
@@ -111,6 +113,7 @@ _HOMES: Final[dict[str, str]] = {
     "WebSocketManager": "ws4py.manager",
     "WebSocketMiddleware": "ws4py.server.middleware",
     "WebSocketPlugin": "ws4py.server.cherrypyserver",
+    "WebSocketServer": "ws4py.server.threadedserver",
     "WebSocketTool": "ws4py.server.cherrypyserver",
     "WebSocketWSGIApplication": "ws4py.server.wsgiutils",
     "configure_logger": "ws4py.logs",

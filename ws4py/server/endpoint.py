@@ -35,6 +35,12 @@ class Request(NamedTuple):
     environ: Mapping[str, Any]
     """Of WSGI, or like one of WSGI."""
 
+    @property
+    def path(self) -> str:
+        """The whole path, without percents."""
+        path = f"{self.environ.get('SCRIPT_NAME') or ''}{self.environ.get('PATH_INFO') or ''}"
+        return path.encode("latin-1", "replace").decode("utf-8", "replace")
+
 
 class Server(Protocol):
     """The server that has a request."""

@@ -1,4 +1,4 @@
-"""How many connections may wait until cheroot accepts them.
+"""How many connections may wait until a server accepts them.
 
 cheroot's default is 5: of many clients that come at once, after a restart perhaps, all others are turned away by the
 system and try again seconds later.
@@ -10,7 +10,7 @@ import socket
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["raise_cheroots", "raise_cherrypys"]
+__all__ = ["longest_allowed", "raise_cheroots", "raise_cherrypys"]
 
 DEFAULT: Final = 5
 """Of cheroot, and of CherryPy."""
@@ -26,7 +26,7 @@ def raise_cheroots(server: Any) -> int | None:
     """
     if getattr(server, "request_queue_size", None) != DEFAULT:
         return None
-    server.request_queue_size = allowed = _allowed()
+    server.request_queue_size = allowed = longest_allowed()
     listener = getattr(server, "socket", None)
     if listener is not None and getattr(server, "ready", False):
         listener.listen(allowed)
@@ -42,11 +42,12 @@ def raise_cherrypys(adapter: Any) -> int | None:
         return raise_cheroots(adapter.httpserver)
     if getattr(adapter, "socket_queue_size", None) != DEFAULT:
         return None
-    adapter.socket_queue_size = allowed = _allowed()
+    adapter.socket_queue_size = allowed = longest_allowed()
     return allowed
 
 
-def _allowed() -> int:
+def longest_allowed() -> int:
+    """Return what the system allows."""
     try:
         return int(_SOMAXCONN.read_text())
     except (OSError, ValueError):  # another system than Linux

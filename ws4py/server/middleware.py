@@ -18,6 +18,7 @@ from typing import Any
 from ws4py.exc import HandshakeError
 from ws4py.server.adapters import StartResponse
 from ws4py.server.environ import kept_environ
+from ws4py.server.routes import Routes
 from ws4py.server.wsgiutils import WebSocketWSGIApplication, refuse
 from ws4py.websocket import WebSocket
 
@@ -50,26 +51,18 @@ class WebSocketMiddleware:
     ) -> None:
         self.application = application
         self.ask = ask
-        self._exact: dict[str, WebSocketWSGIApplication] = {}
-        self._prefixes: list[tuple[str, WebSocketWSGIApplication]] = []
+        targets: dict[str, WebSocketWSGIApplication] = {}
         for path, target in websockets.items():
             if not isinstance(target, WebSocketWSGIApplication):
                 target = WebSocketWSGIApplication(handler_cls=target, manager=manager, **options)  # noqa: PLW2901
             elif target.manager is None:
                 target.manager = manager
-            if path.endswith("*"):
-                self._prefixes.append((path[:-1], target))
-            else:
-                self._exact[path] = target
-        self._prefixes.sort(key=lambda item: -len(item[0]))
+            targets[path] = target
+        self._routes = Routes(targets)
 
     def find(self, environ: dict[str, Any]) -> WebSocketWSGIApplication | None:
         """Return what is behind the path of a request; None if that is no websocket. May be overridden."""
-        path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-        target = self._exact.get(path)
-        if target is None:
-            target = next((found for prefix, found in self._prefixes if path.startswith(prefix)), None)
-        return target
+        return self._routes.find(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""))
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request. A bad handshake gets its 4xx without the application being asked."""

@@ -1,0 +1,30 @@
+"""Which of several things is behind a path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Generic, TypeVar
+
+__all__ = ["Routes"]
+
+_T = TypeVar("_T")
+
+
+class Routes(Generic[_T]):
+    """What is behind each path.
+
+    :param targets: by their paths. One that ends with ``*`` stands for all that begin so; the longest of those counts,
+        and a whole path before them.
+    """
+
+    def __init__(self, targets: Mapping[str, _T]) -> None:
+        self._exact = {path: target for path, target in targets.items() if not path.endswith("*")}
+        self._prefixes = [(path[:-1], target) for path, target in targets.items() if path.endswith("*")]
+        self._prefixes.sort(key=lambda item: -len(item[0]))
+
+    def find(self, path: str) -> _T | None:
+        """Return what is behind a path, None if there is nothing."""
+        target = self._exact.get(path)
+        if target is None:
+            target = next((found for prefix, found in self._prefixes if path.startswith(prefix)), None)
+        return target
