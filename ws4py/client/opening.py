@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from ws4py.client.network import Deadline, Network, UnconnectedSocket, read_head
 from ws4py.client.proxy import choose_proxy, connect_through
@@ -15,10 +15,7 @@ from ws4py.exc import HandshakeError
 from ws4py.handshake import Response, build_request
 from ws4py.labels import printable
 
-if TYPE_CHECKING:
-    from ws4py.client import WebSocketBaseClient
-
-__all__ = ["DialOptions", "Opening", "offered_protocols"]
+__all__ = ["DialOptions", "Dialer", "Opening", "offered_protocols"]
 
 logger = logging.getLogger("ws4py")
 
@@ -52,6 +49,29 @@ class DialOptions:
     max_redirects: int
 
 
+class Dialer(Protocol):
+    """The client, as an opening of its connection sees it. :class:`~ws4py.client.WebSocketBaseClient` has the words."""
+
+    scheme: str
+    host: str
+    port: int | None
+    resource: str
+    unix_socket_path: str | None
+    extra_headers: list[tuple[str, str]]
+    ssl_context: Any
+    ssl_options: dict[str, Any]
+    _client_login: str | None
+    _client_offered: list[str] | None
+
+    @property
+    def handshake_headers(self) -> list[tuple[str, str]]: ...
+
+    @property
+    def handshake_request(self) -> bytes: ...
+
+    def _point_to(self, url: str) -> None: ...
+
+
 class Opening:
     """One attempt to open a client's connection.
 
@@ -61,9 +81,7 @@ class Opening:
     :param settings: what was set on the socket before there was one.
     """
 
-    def __init__(
-        self, client: WebSocketBaseClient, network: Network, options: DialOptions, settings: UnconnectedSocket
-    ) -> None:
+    def __init__(self, client: Dialer, network: Network, options: DialOptions, settings: UnconnectedSocket) -> None:
         self._client = client
         self._network = network
         self._options = options
