@@ -94,6 +94,8 @@ def test_chooses_one_subprotocol(environ: dict[str, Any]) -> None:
         ({"HTTP_SEC_WEBSOCKET_KEY": "c2hvcnQ="}, "WebSocket key's length is invalid", 400),
         ({"HTTP_ORIGIN": "http://evil.example"}, "Origin http://evil.example is not allowed here", 403),
         ({"SERVER_PROTOCOL": "HTTP/1.0"}, "A websocket needs HTTP/1.1", 400),
+        ({"SERVER_PROTOCOL": "HTTP/2"}, "A websocket needs HTTP/1.1", 400),
+        ({"SERVER_PROTOCOL": "HTTP/2.0"}, "A websocket needs HTTP/1.1", 400),
     ],
 )
 def test_raises_or_answers(environ: dict[str, Any], changes: dict[str, Any], text: str, status: int) -> None:

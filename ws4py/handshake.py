@@ -141,7 +141,7 @@ def negotiate(
         asked for, or to a version not spoken).
     """
     supported = ", ".join(str(version) for version in sorted(versions, reverse=True))
-    if http_version < (1, 1):
+    if not (1, 1) <= http_version < (2, 0):  # from 2 on there is no Upgrade (RFC 9113, section 8.6)
         raise HandshakeError("A websocket needs HTTP/1.1")
     if method != "GET":
         raise HandshakeError("HTTP method must be a GET", 405, [("Allow", "GET")])
