@@ -4,13 +4,15 @@
 
 The table in ``stats.rst`` comes from :data:`ws4py.manager.metrics.METRICS`; ``stats.schema.json`` comes from the
 classes of :mod:`ws4py.manager.snapshot` and :mod:`ws4py.manager.ranking`, their docstrings, and the texts of the
-metrics. The table in ``README.rst`` comes from :data:`ws4py.limits.RULES`.
+metrics. The table in ``README.rst`` comes from :data:`ws4py.limits.RULES`, the one in ``servers.rst`` from the tests
+that show what it says.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -26,6 +28,7 @@ from ws4py.manager.snapshot import HistogramSnapshot, TrafficSnapshot
 FOLDER: Final = Path(__file__).parent
 PAGE: Final = FOLDER / "stats.rst"
 README: Final = FOLDER.parent / "README.rst"
+SERVERS: Final = FOLDER / "servers.rst"
 SCHEMA: Final = FOLDER / "stats.schema.json"
 
 BEGIN: Final = ".. The table is made by docs/generate.py.\n\n"
@@ -157,6 +160,15 @@ def make_limits() -> str:
     return draw(rows)
 
 
+def make_servers() -> str:
+    """Return the table of the servers that know nothing of websockets."""
+    if str(FOLDER.parent) not in sys.path:
+        sys.path.append(str(FOLDER.parent))
+    from tests.doors.servers import rows
+
+    return draw(rows())
+
+
 def draw(rows: Sequence[tuple[str, ...]]) -> str:
     """Return a table; the first row is its head."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -177,6 +189,7 @@ def made() -> dict[Path, str]:
     return {
         PAGE: replaced(PAGE, make_metrics()),
         README: replaced(README, make_limits()),
+        SERVERS: replaced(SERVERS, make_servers()),
         SCHEMA: make_schema(),
     }
 

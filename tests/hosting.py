@@ -271,17 +271,6 @@ def serve_werkzeug() -> None:
     say("stopped", 0)
 
 
-def serve_plain_wsgiref() -> None:
-    """Serve by a server that gives no socket away."""
-    from wsgiref.simple_server import make_server
-
-    http = make_server("127.0.0.1", OPTIONS["port"], make_application())
-    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=http.shutdown).start())
-    say("ready")
-    http.serve_forever()
-    http.server_close()
-
-
 class Hosted(serving.Server):
     """One of these servers."""
 
@@ -330,5 +319,4 @@ if __name__ == "__main__":
         "cheroot": serve_cheroot,
         "wsgiref": serve_wsgiref,
         "werkzeug": serve_werkzeug,
-        "plain": serve_plain_wsgiref,
     }[kind]()

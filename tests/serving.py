@@ -120,6 +120,7 @@ class Server:
     :param port: that it listens on; a free one by default.
     :param quiet: the log is to have no traceback in the end.
     :param status: that the process is to end with.
+    :param environment: variables of the process.
     """
 
     def __init__(
@@ -129,6 +130,7 @@ class Server:
         port: int | None = None,
         quiet: bool = True,
         status: int | None = 0,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.port = port or free_port()
         self.quiet = quiet
@@ -146,7 +148,7 @@ class Server:
             self.process = subprocess.Popen(
                 [sys.executable, "-u", *program],
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -427,7 +429,7 @@ class Peer:
         head = self._read_until(b"\r\n\r\n").decode("latin-1")
         first, *lines = head[:-4].split("\r\n")
         version, status = first.split(" ")[:2]
-        assert version == "HTTP/1.1", first
+        assert version == "HTTP/1.1" or (version == "HTTP/1.0" and status != "101"), first
         headers = []
         for line in lines:
             name, _, value = line.partition(":")

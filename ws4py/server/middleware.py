@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ws4py.exc import HandshakeError
-from ws4py.server.adapters import StartResponse
 from ws4py.server.environ import kept_environ
 from ws4py.server.routes import Routes
+from ws4py.server.serveradapter import StartResponse
 from ws4py.server.wsgiutils import WebSocketWSGIApplication, refuse
 from ws4py.websocket import WebSocket
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -10,7 +13,7 @@ from ws4py.exc import ManagerError
 from ws4py.manager import WebSocketManager
 from ws4py.websocket import WebSocket
 
-__all__ = ["hand_over", "shut_down"]
+__all__ = ["hand_over", "shut_down", "stop_with_main_thread"]
 
 logger = logging.getLogger("ws4py")
 
@@ -40,3 +43,23 @@ def shut_down(*managers: WebSocketManager) -> None:
         manager.stop()
     for manager in managers:
         manager.join(manager.limits.drain_timeout + GRACE)
+
+
+_waiting: weakref.WeakKeyDictionary[WebSocketManager, int] = weakref.WeakKeyDictionary()
+"""Those that somebody waits for the main thread for, and in which process."""
+
+
+def stop_with_main_thread(manager: WebSocketManager) -> None:
+    """Have a manager stopped when the main thread has ended.
+
+    The interpreter stops those by itself that are daemons. For others it would wait for ever, and first.
+    """
+    if manager.daemon or _waiting.get(manager) == os.getpid():
+        return
+    _waiting[manager] = os.getpid()
+
+    def wait() -> None:
+        threading.main_thread().join()
+        manager.stop()
+
+    threading.Thread(target=wait, name="ws4py-end", daemon=True).start()

@@ -14,16 +14,15 @@ It answers with a 101 and makes the websocket; who runs it depends on the server
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterable, Sequence
-from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from ws4py.exc import HandshakeError
 from ws4py.extensions import Extension
 from ws4py.handshake import Acceptance
-from ws4py.server.adapters import Headers, ServerAdapter, StartResponse, find_server
+from ws4py.server.adapters import find_server
 from ws4py.server.endpoint import Endpoint, Request
+from ws4py.server.serveradapter import Headers, ServerAdapter, StartResponse, refuse
 from ws4py.websocket import WebSocket
 
 __all__ = ["WebSocketWSGIApplication", "refuse"]
@@ -122,20 +121,6 @@ class WebSocketWSGIApplication(Endpoint):
         """
         acceptance, server, websocket = prepared
         return server.upgrade(websocket, environ, start_response, (*acceptance.headers, *headers))
-
-
-def refuse(error: HandshakeError, start_response: StartResponse) -> Iterable[bytes]:
-    """Answer with the status of a handshake that was refused."""
-    body = f"{error.msg}\n".encode("utf-8", "replace")
-    status = f"{error.status} {HTTPStatus(error.status).phrase}"
-    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
-    headers += [header for header in error.headers if header[0].lower() != "connection"]
-    try:
-        start_response(status, headers)
-    except AssertionError:
-        # A 426 has to have an Upgrade header, but PEP 3333 lets a server insist that it alone may set it.
-        start_response(status, [header for header in headers if header[0].lower() != "upgrade"], sys.exc_info())
-    return [body]
 
 
 def _in_terms_of_wsgi(text: str) -> str:

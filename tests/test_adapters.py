@@ -165,28 +165,3 @@ def test_stop(name: str) -> None:
         assert server.wait() == 0
         server.wait_for("closed", 1001)
         server.wait_for("stopped", 0)
-
-
-@pytest.mark.parametrize("worker", ["gthread", "gevent"])
-def test_stop_of_gunicorn(worker: str) -> None:
-    """Its own patience ends the websockets, unless its configuration stops them before."""
-    with hosted(f"gunicorn-{worker}") as server, server.open("/") as peer:
-        peer.echo("here")
-        server.process.terminate()
-        said = peer.read_to_the_end()
-        assert said in (b"", b"\x88\x19\x03\xe9Server is shutting down"), said
-        assert server.wait() == 0
-
-
-def test_a_server_that_gives_no_socket_away() -> None:
-    with Hosted("plain-wsgiref") as server:
-        answers: list[tuple[dict[str, str | None], bytes]] = [
-            ({}, b"HTTP/1.0 501 "),
-            ({"Upgrade": None}, b"HTTP/1.0 426 "),
-        ]
-        for changes, expected in answers:
-            with server.connect() as peer:
-                peer.sock.sendall(peer.handshake("/", "GET", **changes))
-                said = peer.read_to_the_end()
-                assert said.startswith(expected)
-                assert (b"can't hand a websocket's connection over" in said) is (not changes)
