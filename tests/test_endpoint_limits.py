@@ -1,18 +1,20 @@
-"""The limits of an endpoint hold for a websocket that no manager runs: for ``run()``, in a thread or a greenlet."""
+"""What an endpoint has set holds for a websocket that no manager runs: for ``run()``, in a thread or a greenlet."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from tests.helpers import EchoRecorder, Peer, Recorder, Stage, start_thread, unix_pair
+from tests.helpers import EchoRecorder, Peer, Recorder, Stage, start_thread, unix_pair, until
 from ws4py.framing import FIN, OPCODE_TEXT
 from ws4py.server.wsgiutils import WebSocketWSGIApplication
 
 
-def run_endpoint(stage: Stage, **limits: Any) -> tuple[Recorder, Peer]:
-    """Return a websocket of an endpoint with limits that a thread runs, as 0.6 had greenlets do, and its peer."""
+def run_endpoint(stage: Stage, handler: type[Recorder] = EchoRecorder, **options: Any) -> tuple[Recorder, Peer]:
+    """Return a websocket of an endpoint with options that a thread runs, as 0.6 had greenlets do, and its peer."""
     ours, theirs = unix_pair()
     environ = {
         "REQUEST_METHOD": "GET",
@@ -25,7 +27,7 @@ def run_endpoint(stage: Stage, **limits: Any) -> tuple[Recorder, Peer]:
         "HTTP_SEC_WEBSOCKET_VERSION": "13",
         "ws4py.socket": ours,
     }
-    list(WebSocketWSGIApplication(handler_cls=EchoRecorder, **limits)(environ, lambda *_: lambda _: None))
+    list(WebSocketWSGIApplication(handler_cls=handler, **options)(environ, lambda *_: lambda _: None))
     websocket: Any = environ["ws4py.websocket"]
     peer = Peer(theirs)
     task = start_thread(websocket.run)
@@ -61,3 +63,43 @@ def test_messages_a_second(stage: Stage, kind: str) -> None:
     assert kind == "ping" or 5 <= len(received[:-1]) < 30
     peer.close()
     assert websocket.end()[0] == 1006
+
+
+def test_what_is_around_each_callback(stage: Stage) -> None:
+    said: list[str] = []
+
+    @contextmanager
+    def around(websocket: Any) -> Iterator[None]:
+        said.append("enter")
+        yield
+        said.append("leave")
+
+    websocket, peer = run_endpoint(stage, Recorder, around=around)
+    peer.send(peer.text("x"), peer.pong(b"y"))
+    assert peer.say_goodbye() == (1000, "")
+    websocket.end()
+    assert [event[0] for event in websocket.events] == ["opened", "message", "ponged", "closed"]
+    until(lambda: len(said) == 8)
+    assert said == ["enter", "leave"] * 4
+
+
+@pytest.mark.parametrize("what", ["opened", "message", "closed"])
+def test_what_is_around_raises(stage: Stage, what: str, caplog: pytest.LogCaptureFixture) -> None:
+    """That ends the websocket, and closed() is called all the same, once."""
+    entered: list[Any] = []
+
+    @contextmanager
+    def around(websocket: Any) -> Iterator[None]:
+        entered.append(websocket)
+        if len(entered) == (1 if what == "opened" else 2):
+            raise ZeroDivisionError("on purpose")
+        yield
+
+    websocket, peer = run_endpoint(stage, Recorder, around=around)
+    if what == "message":
+        peer.send(peer.text("x"))
+    assert peer.say_goodbye(4000)[0] == (4000 if what == "closed" else 1011)
+    until(lambda: websocket.stream is None)
+    assert websocket.ends == [(4000, b"")]
+    assert what not in [event[0] for event in websocket.events] or what == "closed"
+    until(lambda: "on purpose" in caplog.text)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from ws4py.around import Surroundings
 from ws4py.blocking import BlockingConnection
 from ws4py.exc import ConnectionClosed
 from ws4py.framing import OPCODE_BINARY, OPCODE_PING, OPCODE_PONG
@@ -33,6 +34,8 @@ class Runnable(Pingable, Protocol):
     reading_buffer_size: int
     sock: Any
     stream: Stream
+    close_code: int | None
+    _surroundings: Surroundings | None
 
     @property
     def terminated(self) -> bool: ...
@@ -134,7 +137,11 @@ class Runner:
             connection.close_socket()
             return
         try:
-            websocket.terminate()
+            try:
+                self._surround(websocket.terminate)
+            finally:
+                if websocket._surroundings is not None and websocket.close_code is None:
+                    websocket.terminate()  # what is around it has raised before closed() was called
         except Exception as error:
             logger.error("closed() of %r raised", websocket, exc_info=error)
             report(self.websocket, error)
@@ -207,7 +214,7 @@ class Runner:
         if connection.failed:
             return
         try:
-            callback(*arguments)
+            self._surround(callback, *arguments)
         except Exception as error:
             if isinstance(error, ConnectionClosed) and not connection.may_send:
                 # What a handler does with the news that its peer is gone is its own affair.
@@ -217,6 +224,14 @@ class Runner:
             connection.failed = True
             connection.close(CloseControlMessage(CloseCode.INTERNAL_ERROR))
             report(self.websocket, error)
+
+    def _surround(self, callback: Callable[..., object], *arguments: Any) -> None:
+        """Run a callback within what its endpoint has around it."""
+        surroundings = self.websocket._surroundings
+        if surroundings is None:
+            callback(*arguments)
+        else:
+            surroundings.call(self.websocket, callback, *arguments)
 
 
 def report(websocket: Runnable, error: BaseException) -> None:
