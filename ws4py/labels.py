@@ -8,7 +8,19 @@ from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Any, Final
 
-__all__ = ["LONGEST_TEXT", "address_of", "code_label", "path_of", "printable", "status_label"]
+__all__ = [
+    "LONGEST_TEXT",
+    "Address",
+    "address_of",
+    "code_label",
+    "path_of",
+    "printable",
+    "short_address",
+    "status_label",
+]
+
+Address = tuple[Any, ...] | str | bytes
+"""Of a socket."""
 
 LONGEST_TEXT: Final = 256
 """How many characters of a peer's text are shown."""
@@ -60,3 +72,8 @@ def code_label(code: int) -> int | str:
 def status_label(status: int) -> int | str:
     """Return under what an HTTP status is counted: one that has no name is counted with its class, as "4xx"."""
     return status if status in _STATUSES else f"{status // 100}xx"
+
+
+def short_address(address: Address) -> Address:
+    """Reduce the address of a socket to (host, port), over IPv6 too. That of a unix socket stays what it is."""
+    return address[:2] if isinstance(address, tuple) else address

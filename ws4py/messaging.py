@@ -26,6 +26,7 @@ __all__ = [
     "CloseCode",
     "CloseControlMessage",
     "Message",
+    "Payload",
     "PingControlMessage",
     "PongControlMessage",
     "TextMessage",
@@ -238,6 +239,9 @@ class PongControlMessage(_ControlMessage):
 # --- names of 0.6 -----------------------------------------------------------------------------------------------------
 
 from ws4py.framing import Frame  # noqa: E402, F401
+
+Payload = str | bytes | bytearray | memoryview | Message
+"""What a websocket sends as one whole message."""
 
 
 def encode_payload(payload: Any, binary: bool, fragment: bool = False) -> tuple[int, bytes]:

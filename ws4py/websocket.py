@@ -1,8 +1,7 @@
 """What applications subclass: :class:`WebSocket`, one endpoint of one connection, in either role.
 
 A websocket is run by a :class:`~ws4py.manager.WebSocketManager`, or by its own :meth:`WebSocket.run` in a thread or a
-greenlet. Its callbacks (:meth:`~WebSocket.opened`, :meth:`~WebSocket.received_message`, :meth:`~WebSocket.ponged`,
-:meth:`~WebSocket.closed`) never overlap, and come in order. They may block. :meth:`~WebSocket.send`,
+greenlet. Its callbacks, :class:`~ws4py.callbacks.Callbacks`, may block. :meth:`~WebSocket.send`,
 :meth:`~WebSocket.ping` and :meth:`~WebSocket.close` may be called from any thread, from callbacks too.
 """
 
@@ -17,12 +16,14 @@ from typing import Any
 
 from ws4py.around import Surroundings
 from ws4py.blocking import BlockingConnection
+from ws4py.callbacks import Callbacks
 from ws4py.closing import State, outcome
 from ws4py.computed import computed
 from ws4py.exc import ConnectionClosed
 from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_PING, OPCODE_TEXT
+from ws4py.labels import Address, short_address
 from ws4py.logs import ConnectionFilter
-from ws4py.messaging import CloseControlMessage, Message, PingControlMessage, encode_payload
+from ws4py.messaging import CloseControlMessage, Message, Payload, PingControlMessage, encode_payload
 from ws4py.ports import forks, make_port
 from ws4py.records import ConnectionRecord, TurnRecord
 from ws4py.runner import Runner
@@ -32,8 +33,6 @@ __all__ = ["EchoWebSocket", "Heartbeat", "WebSocket"]
 
 logger = logging.getLogger("ws4py")
 
-Address = tuple[Any, ...] | str | bytes
-Payload = str | bytes | bytearray | memoryview | Message
 _transition = threading.RLock()
 """Held for a few assignments only, where of several threads one may be the first."""
 
@@ -43,8 +42,8 @@ _BYTES = (bytes, bytearray, memoryview)
 _TEXT = (str, *_BYTES)
 
 
-class WebSocket:
-    """One endpoint of a websocket.
+class WebSocket(Callbacks):
+    """One endpoint of a websocket. Its callbacks are to be overridden.
 
     :param sock: connected, its handshake done. A manager makes it non-blocking.
     :param protocols: the subprotocol that was negotiated, in a list.
@@ -110,34 +109,6 @@ class WebSocket:
         self._forks = forks()  # of this process, so far
         self._local_address: Address | None = None
         self._peer_address: Address | None = None
-
-    # --- to be overridden ---------------------------------------------------------------------------------------------
-
-    def opened(self) -> None:
-        """Called first, once: the handshake is done. May send and close."""
-
-    def received_message(self, message: Message) -> None:
-        """Called for each message.
-
-        :param message: a :class:`~ws4py.messaging.TextMessage` or a :class:`~ws4py.messaging.BinaryMessage`; its
-            ``data`` is bytes.
-        """
-
-    def ponged(self, pong: Message) -> None:
-        """Called for each Pong, but those that answer the Pings of keepalive.
-
-        :param pong: a :class:`~ws4py.messaging.PongControlMessage`.
-        """
-
-    def closed(self, code: int, reason: str | bytes | None = None) -> None:
-        """Called last, once: the connection has ended. ``sock``, ``stream`` and ``environ`` are still there.
-
-        :param code: that the peer sent; 1005 if its Close had none, 1006 if no Close came.
-        :param reason: the bytes that the peer sent, or a str with 1006. :attr:`close_reason` is the same as text.
-        """
-
-    def unhandled_error(self, error: BaseException) -> None:
-        """Called with an exception of a callback, or an error of the socket. Both are in the log already."""
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
@@ -379,14 +350,14 @@ class WebSocket:
         :raises OSError: if the socket was gone before this was asked first.
         """
         if self._local_address is None:
-            self._local_address = _short(self.sock.getsockname())
+            self._local_address = short_address(self.sock.getsockname())
         return self._local_address
 
     @property
     def peer_address(self) -> Address:
         """The address of the other side, likewise."""
         if self._peer_address is None:
-            self._peer_address = _short(self.sock.getpeername())
+            self._peer_address = short_address(self.sock.getpeername())
         return self._peer_address
 
     @property
@@ -519,11 +490,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 logger.addFilter(ConnectionFilter(WebSocket))
-
-
-def _short(address: Address) -> Address:
-    """Reduce an IPv6 address to (host, port)."""
-    return address[:2] if isinstance(address, tuple) else address
 
 
 # --- names of 0.6 -----------------------------------------------------------------------------------------------------

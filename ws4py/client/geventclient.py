@@ -15,7 +15,7 @@ import gevent.queue
 import gevent.socket
 import gevent.ssl
 
-from ws4py.client import WebSocketBaseClient
+from ws4py.client.base import WebSocketBaseClient
 from ws4py.client.inbox import MAX_MESSAGES, MAX_SIZE
 from ws4py.client.network import Deadline, Network
 from ws4py.messaging import Message

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 
-from ws4py.client import WebSocketBaseClient
+from ws4py.client.base import WebSocketBaseClient
 
 __all__ = ["WebSocketClient"]
 

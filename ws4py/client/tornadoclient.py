@@ -13,7 +13,7 @@ from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream, SSLIOStream, StreamBufferFullError, StreamClosedError
 
 from ws4py.blocking import BlockingConnection
-from ws4py.client import WebSocketBaseClient
+from ws4py.client.base import WebSocketBaseClient
 from ws4py.messaging import Message
 from ws4py.runner import Runner, report
 
