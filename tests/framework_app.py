@@ -1,11 +1,13 @@
-"""Applications of Flask and Django with websockets, on cheroot: ``python -m tests.framework_app NAME PORT DATABASE``.
+"""Applications of Flask and Django with websockets: ``python -m tests.framework_app FRAMEWORK SERVER PORT``.
 
-A page, ``/connections``, tells how many connections to the database there are, and how many there have been at once.
+The database is the file that the environment variable ``DATABASE`` names. A page, ``/connections``, tells how many
+connections to it there are, and how many there have been at once.
 """
 
 from __future__ import annotations
 
 import contextvars
+import os
 import sqlite3
 import sys
 import threading
@@ -89,7 +91,7 @@ def flask_application() -> Any:
 
     def database() -> Any:
         if "database" not in g:
-            g.database = sqlite3.connect(sys.argv[3])
+            g.database = sqlite3.connect(os.environ["DATABASE"])
             connections.add(1)
         return g.database
 
@@ -140,7 +142,8 @@ def django_application() -> Any:
         ALLOWED_HOSTS=["127.0.0.1", "localhost"],
         MIDDLEWARE=["django.contrib.sessions.middleware.SessionMiddleware"],
         SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
-        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": sys.argv[3]}},
+        WSGI_APPLICATION="tests.framework_app.application",
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["DATABASE"]}},
     )
     from django.core.wsgi import get_wsgi_application
     from django.db import connection
@@ -199,7 +202,15 @@ urlpatterns: list[Any] = []
 
 if __name__ == "__main__":
     sys.modules["tests.framework_app"] = sys.modules[__name__]
-    application = flask_application() if sys.argv[1] == "flask" else django_application()
-    server = Server(("127.0.0.1", int(sys.argv[2])), application, numthreads=3)
-    attach(server, workers=WORKERS)
-    server.start()
+    framework, kind, port = sys.argv[1:]
+    application = flask_application() if framework == "flask" else django_application()
+    if kind == "cheroot":
+        server = Server(("127.0.0.1", int(port)), application, numthreads=3)
+        attach(server, workers=WORKERS)
+        server.start()
+    elif framework == "flask":
+        application.run(port=int(port))
+    else:
+        from django.core.management import call_command
+
+        call_command("runserver", f"127.0.0.1:{port}", "--noreload", "--skip-checks")

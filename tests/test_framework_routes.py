@@ -17,15 +17,31 @@ from tests.framework_app import WORKERS
 from tests.hosting import Hosted
 from tests.serving import PATIENCE
 
+SERVERS = ["flask cheroot", "django cheroot", "flask run", "django runserver", "flask gunicorn", "django gunicorn"]
 
-@pytest.fixture(scope="module", params=["flask", "django"])
+
+@pytest.fixture(scope="module", params=SERVERS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosted]:
-    """An application on cheroot."""
-    pytest.importorskip(request.param)
+    """An application on cheroot, on its framework's own server, and on gunicorn as it is."""
+    framework, kind = request.param.split()
+    pytest.importorskip(framework)
     pytest.importorskip("cheroot")
-    database = tmp_path_factory.mktemp("database") / "tests.sqlite3"
-    program = ["-W", "error", "-m", "tests.framework_app", request.param, "PORT", str(database)]
-    with Hosted("", program, status=None, quiet=False) as server:
+    program = ["-m", "tests.framework_app", framework, kind, "PORT"]
+    if kind == "gunicorn":
+        pytest.importorskip("gunicorn")
+        program = [
+            "-m",
+            "gunicorn",
+            "-b",
+            "127.0.0.1:PORT",
+            "--threads",
+            "2",
+            f"tests.framework_app:{framework}_application()",
+        ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABASE", str(tmp_path_factory.mktemp("database") / "tests.sqlite3"))
+        server = Hosted(kind, program, status=None, quiet=False)
+    with server:
         yield server
 
 
@@ -109,7 +125,7 @@ def test_connections_to_the_database(server: Hosted) -> None:
         run_all([lambda client=client: talk(client) for client in clients])  # type: ignore[misc]
         now, most = map(int, server.get("/connections").body.split())
         assert now == 0
-        assert 1 <= most <= WORKERS
+        assert 1 <= most <= (WORKERS if server.options["host"] == "cheroot" else 32)
 
 
 def run_all(functions: list[Callable[[], None]]) -> None:
