@@ -256,8 +256,8 @@ def test_refusals_and_limits(stage: Stage) -> None:
 
 def test_every_limit_has_its_place() -> None:
     """Those that act are known before they do, so that they can be shown with a 0."""
-    source = "".join(path.read_text() for path in Path(__file__).parent.parent.glob("ws4py/*/*.py"))
-    names = set(re.findall(r'count_limit\(\s*"(\w+)"', source)) | set(re.findall(r'too_many = "(\w+)"', source))
+    source = "".join(path.read_text() for path in Path(__file__).parent.parent.glob("ws4py/**/*.py"))
+    names = set(re.findall(r'count_limit\(\s*"(\w+)"', source)) | set(re.findall(r'Excess\("(\w+)"', source))
     assert names
     assert names | {"overflow_close", "overflow_drop", "overflow_latest"} <= set(LIMITS)
 

@@ -10,6 +10,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any, Final
 
 from ws4py.deadline import MessageDeadline
@@ -19,6 +20,7 @@ from ws4py.keepalive import Keepalive, Verdict
 from ws4py.limits import Limits
 from ws4py.messaging import CloseCode, CloseControlMessage, Message
 from ws4py.ports import InheritedPort, Port, make_port
+from ws4py.rate import make_rate
 from ws4py.streaming import Stream
 from ws4py.writer import Writer
 
@@ -60,15 +62,13 @@ class BlockingConnection:
         "_close_deadline",
         "_close_timeout",
         "_heard_at",
-        "_max_messages_per_second",
         "_message_deadline",
         "_message_timeout",
         "_messages_begun",
         "_ping_interval",
         "_ping_timeout",
         "_port",
-        "_rate_count",
-        "_rate_window",
+        "_rate",
         "_returned_at",
         "_runner",
         "_sock",
@@ -90,26 +90,22 @@ class BlockingConnection:
         clock: Callable[[], float] = time.monotonic,
         port: Port | None = None,
     ) -> None:
-        def limit(name: str) -> Any:
-            return limits.get(name, getattr(DEFAULTS, name))
-
-        self._close_timeout: float = limit("close_timeout")
-        self._ping_interval: float | None = limit("ping_interval")
-        self._ping_timeout: float | None = limit("ping_timeout")
-        self._message_timeout: float | None = limit("message_timeout")
-        self._max_messages_per_second: int | None = limit("max_messages_per_second")
+        own: Any = SimpleNamespace(**{**vars(DEFAULTS), **limits})
+        self._close_timeout: float = own.close_timeout
+        self._ping_interval: float | None = own.ping_interval
+        self._ping_timeout: float | None = own.ping_timeout
+        self._message_timeout: float | None = own.message_timeout
+        self._rate = make_rate(own)
         self._sock = sock
         self._stream = stream
         self._clock = clock
         self._port = make_port(sock) if port is None else port
-        self._writer = Writer(self._port, stream, limit("send_timeout"), self._close_timeout, clock)
+        self._writer = Writer(self._port, stream, own.send_timeout, self._close_timeout, clock)
         self._close_deadline: float | None = None
         self._cancel: Callable[[], None] | None = None  # of the timer that drops the connection
         self._heard_at = clock()
         self._message_deadline: MessageDeadline | None = None  # of the message that has begun
         self._messages_begun = 0  # of the stream, when that was set
-        self._rate_window = 0
-        self._rate_count = 0
         self._returned_at: float | None = None  # when the runner began to do something else than to read
         self._runner: object = None
         self.keepalive: Keepalive | None = None
@@ -252,31 +248,22 @@ class BlockingConnection:
         return b""
 
     def take_in(self, stream: Stream, data: bytes) -> list[Message]:
-        """Return a few of the messages that bytes of the peer complete, as far as ``max_messages_per_second`` allows.
+        """Return a few of the messages that bytes of the peer complete, as far as the limits of a second allow.
 
         :param data: that have come; or nothing, to go on with what was left.
         """
-        rate = self._max_messages_per_second
-        if not rate:
-            whole = stream.take_message(data)
-            return stream.receive_some(data, TURN_FRAMES, TURN_MESSAGES, TURN_SIZE) if whole is None else [whole]
-        window = int(self._clock())
-        if self._rate_window != window:
-            self._rate_window = window
-            self._rate_count = 0
-        left = max(0, rate - self._rate_count)
-        begun = stream.frames_received
-        found = stream.receive_some(data, min(TURN_FRAMES, left), TURN_MESSAGES, TURN_SIZE)
-        self._rate_count += stream.frames_received - begun
-        return found
+        rate = self._rate
+        if rate is not None:
+            return rate.receive(stream, self._clock(), data, TURN_FRAMES, TURN_MESSAGES, TURN_SIZE)
+        whole = stream.take_message(data)
+        return stream.receive_some(data, TURN_FRAMES, TURN_MESSAGES, TURN_SIZE) if whole is None else [whole]
 
     def too_fast(self, stream: Stream) -> bool:
-        """Tell whether more has come than ``max_messages_per_second`` allows: the connection is then given up."""
-        rate = self._max_messages_per_second
-        if not rate or self._rate_count < rate or not stream.held_back:
-            return False
-        self._writer.give_up(CloseControlMessage(CloseCode.POLICY_VIOLATION, "Too many messages a second"))
-        return True
+        """Tell whether more has come than the limits of a second allow: the connection is then given up."""
+        excess = None if self._rate is None else self._rate.excess(stream)
+        if excess is not None:
+            self._writer.give_up(CloseControlMessage(CloseCode.POLICY_VIOLATION, excess.reason))
+        return excess is not None
 
     def ponged(self, payload: bytes) -> bool:
         """Take in a Pong; return whether it answers a Ping of the connection's own, not of the application."""

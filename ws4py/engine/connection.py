@@ -20,6 +20,7 @@ from ws4py.engine.traffic import Traffic
 from ws4py.keepalive import Keepalive
 from ws4py.limits import Limits
 from ws4py.messaging import Message
+from ws4py.rate import make_rate
 from ws4py.streaming import Stream
 
 __all__ = ["Connection"]
@@ -81,7 +82,7 @@ class Connection(Outgoing):
         self.eof_sent = False  # all is written, and the peer was told that nothing more comes
         self.deadline = 0.0  # until when the closing handshake may take
         self.keepalive: Keepalive | None = None
-        self.rate: tuple[int, int] | None = None  # a second of the clock, and how many frames have come in it
+        self.rate = make_rate(limits)
         self.opened_at = self.heard_at = self.active_at = engine.clock()  # the last two: when bytes, a message came
         self.message_deadline: MessageDeadline | None = None  # of the message that has begun
         self.messages_begun = 0  # of the stream, when that was set

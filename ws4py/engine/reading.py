@@ -52,7 +52,7 @@ class Reader:
         if connection.read_ended:
             return  # what comes behind a Close or an error is read only to be thrown away
         message = connection.stream.take_message(data)
-        if message is None or connection.limits.max_messages_per_second is not None:
+        if message is None or connection.rate is not None:
             self.decode(connection, data)
             return
         # The most usual batch, without the sorting.
@@ -78,14 +78,15 @@ class Reader:
         if connection.read_ended:
             return
         engine, stream, limits = self._engine, connection.stream, connection.limits
-        rate, room = limits.max_messages_per_second, limits.max_outbox_size - connection.buffered
+        rate, room = connection.rate, limits.max_outbox_size - connection.buffered
         # No more than there is room for their answers in the outbox, if all are Pings.
         frames = min(TURN_FRAMES, room // LARGEST_PONG + 1)
-        if rate is not None:
-            frames = min(frames, self._frames_left(connection, rate))
-        begun = stream.frames_received
         most, most_size = connection.inbox_room
-        messages, size = self._sort(connection, stream.receive_some(data, frames, most, min(most_size, TURN_SIZE)))
+        if rate is None:
+            found = stream.receive_some(data, frames, most, min(most_size, TURN_SIZE))
+        else:
+            found = rate.receive(stream, engine.clock(), data, frames, most, min(most_size, TURN_SIZE))
+        messages, size = self._sort(connection, found)
         if messages:
             connection.active_at = engine.read_at
             if connection.deliver(messages, size):
@@ -93,15 +94,12 @@ class Reader:
         if stream.ended:
             self._end_of_stream(connection)
             return
-        if rate is not None:
-            second, count = connection.rate or (0, 0)
-            count += stream.frames_received - begun
-            connection.rate = second, count
-            if count >= rate and stream.held_back:
-                engine.count_limit("max_messages_per_second")
-                connection.give_up(CloseControlMessage(CloseCode.POLICY_VIOLATION, "Too many messages a second"))
-                engine.lifecycle.end_reading(connection)
-                return
+        excess = None if rate is None else rate.excess(stream)
+        if excess is not None:
+            engine.count_limit(excess.limit)
+            connection.give_up(CloseControlMessage(CloseCode.POLICY_VIOLATION, excess.reason))
+            engine.lifecycle.end_reading(connection)
+            return
         unfinished = stream.unfinished
         if unfinished:
             connection.count_unfinished()
@@ -111,13 +109,6 @@ class Reader:
             engine.count_limit("inbox")
         if stream.more or connection.reading_paused or room <= 0:
             engine.watch(connection)
-
-    def _frames_left(self, connection: Connection, rate: int) -> int:
-        """Return how many frames a connection may still send, by seconds of the clock."""
-        second = int(self._engine.clock())
-        if connection.rate is None or connection.rate[0] != second:
-            connection.rate = second, 0
-        return max(0, rate - connection.rate[1])
 
     def _sort(self, connection: Connection, messages: list[Message]) -> tuple[list[Message], int]:
         """Count messages and answer those that are the engine's business; return the others, and the bytes of payload
