@@ -20,13 +20,12 @@ REDIS = ["redis"]
 LOADTEST = ["locust"]
 SOCKS = ["python-socks>=2"]
 FRAMEWORKS = ["bottle", "django", "flask", "gunicorn", "tornado>=6", "werkzeug"]
+# the reference imports what it describes
+DOCS = ["furo", "sphinx>=7", *CHERRYPY, *GEVENT, *STATS, *FRAMEWORKS]
 TEST = [
-    *CHERRYPY,
-    *GEVENT,
-    *STATS,
+    *DOCS,
     *REDIS,
     *SOCKS,
-    *FRAMEWORKS,
     *LOADTEST,
     # running
     "pytest>=8",
@@ -103,6 +102,7 @@ setup(
         "socks": SOCKS,
         "cheroot": CHEROOT,
         "loadtest": LOADTEST,
+        "docs": DOCS,
         "test": TEST,
         "all": [*CHERRYPY, *CHEROOT, *GEVENT, *STATS, *REDIS, *SOCKS, *LOADTEST],
     },

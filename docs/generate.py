@@ -4,7 +4,7 @@
 
 The table in ``stats.rst`` comes from :data:`ws4py.manager.metrics.METRICS`; ``stats.schema.json`` comes from the
 classes of :mod:`ws4py.manager.snapshot` and :mod:`ws4py.manager.ranking`, their docstrings, and the texts of the
-metrics. The table in ``README.rst`` comes from :data:`ws4py.limits.RULES`, the one in ``servers.rst`` from the tests
+metrics. The table in ``limits.rst`` comes from :data:`ws4py.limits.RULES`, the one in ``servers.rst`` from the tests
 that show what it says.
 """
 
@@ -27,7 +27,7 @@ from ws4py.manager.snapshot import HistogramSnapshot, TrafficSnapshot
 
 FOLDER: Final = Path(__file__).parent
 PAGE: Final = FOLDER / "stats.rst"
-README: Final = FOLDER.parent / "README.rst"
+LIMITS: Final = FOLDER / "limits.rst"
 SERVERS: Final = FOLDER / "servers.rst"
 SCHEMA: Final = FOLDER / "stats.schema.json"
 
@@ -188,7 +188,7 @@ def made() -> dict[Path, str]:
     """Return the files, with what is to be in them."""
     return {
         PAGE: replaced(PAGE, make_metrics()),
-        README: replaced(README, make_limits()),
+        LIMITS: replaced(LIMITS, make_limits()),
         SERVERS: replaced(SERVERS, make_servers()),
         SCHEMA: make_schema(),
     }

@@ -1,0 +1,235 @@
+"""Every block of code in the documentation runs.
+
+What a page's readers don't need to see stands in comments above a block:
+
+``.. Before it:``, ``.. After it:``
+    Python that belongs before, or after, a block of Python.
+``.. Serves URL``
+    the block is a server: it is started, and a client connects. The lines below are what the client sends (``>``), and
+    what it is sent (``<``).
+``.. It needs an echo server.``
+    there is one, on port 9000.
+``.. Loaded by nginx``
+    it is part of a configuration, which ``nginx -t`` checks.
+``.. Not run: REASON``
+    it can't run here.
+
+A block of Python with a caption is a file as well, which the other blocks of its page may use. Port 9000 is another one
+in the tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+from tests.serving import PATIENCE, ROOT, eventually, free_port
+
+PAGES = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst"))]
+HEAD = re.compile(r"\.\. code-block:: *(\S*)")
+LITERAL = re.compile(r"(?!\.\. ).*::$")
+NOTES = ("Before it:", "After it:", "Serves ", "It needs an echo server.", "Loaded by nginx", "Not run: ")
+ENVIRONMENT = {
+    **os.environ,
+    "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
+    "PYTHONPATH": str(ROOT),
+    "PYTHONUNBUFFERED": "1",
+}
+ECHO = """
+from wsgiref.simple_server import make_server
+from ws4py.server.wsgirefserver import WebSocketWSGIRequestHandler, WSGIServer
+from ws4py.server.wsgiutils import WebSocketWSGIApplication
+from ws4py.websocket import EchoWebSocket
+
+echo = WebSocketWSGIApplication(handler_cls=EchoWebSocket)
+make_server("127.0.0.1", 9000, echo, WSGIServer, WebSocketWSGIRequestHandler).serve_forever()
+"""
+
+
+class Block(NamedTuple):
+    page: Path
+    line: int
+    language: str
+    caption: str | None
+    notes: dict[str, str]
+    """What stands in the comments: by how they begin, the rest, and the lines below."""
+    code: str
+
+    def __str__(self) -> str:
+        return f"{self.page.stem}-{self.line}"
+
+
+def indented(lines: list[str], start: int) -> tuple[str, int]:
+    """Return the indented text from a line on, and the line that follows."""
+    end = start
+    while end < len(lines) and (not lines[end] or lines[end].startswith(" ")):
+        end += 1
+    return textwrap.dedent("\n".join(lines[start:end])).strip("\n"), end
+
+
+def blocks_of(page: Path) -> Iterator[Block]:
+    """Yield the blocks of code of a page."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    notes: dict[str, str] = {}
+    number = 0
+    while number < len(lines):
+        line = lines[number]
+        number += 1
+        if head := HEAD.fullmatch(line):
+            first = number
+            options = []
+            while number < len(lines) and lines[number].strip():
+                options.append(lines[number].strip())
+                number += 1
+            captions = [option.partition(": ")[2] for option in options if option.startswith(":caption:")]
+            code, number = indented(lines, number)
+            yield Block(page, first, head[1], captions[0] if captions else None, notes, code)
+            notes = {}
+        elif begin := next((note for note in NOTES if line.startswith(f".. {note}")), None):
+            below, number = indented(lines, number)
+            notes[begin.strip()] = f"{line[3 + len(begin) :]}\n{below}".strip("\n")
+        elif line:
+            assert not notes, f"{page.name}, line {number}: something stands between a note and its block"
+
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+
+
+class Program:
+    """A block that runs in a process of its own, in a directory that has the files of its page."""
+
+    def __init__(self, block: Block, directory: Path, port: int) -> None:
+        self.directory = directory
+        for other in BLOCKS:
+            if other.page == block.page and other.caption is not None:
+                path = directory / other.caption
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(at_port(other.code, port))
+        if block.language == "console":
+            self.command = shlex.split(at_port(block.code, port).removeprefix("$ "))
+        else:
+            parts = [block.notes.get("Before it:", ""), block.code, block.notes.get("After it:", "")]
+            (directory / "program.py").write_text(at_port("\n\n".join(parts), port))
+            self.command = [sys.executable, "program.py"]
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Run it; stop it at the end, if it has not ended."""
+        log = self.directory / "log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                self.command, cwd=self.directory, env=ENVIRONMENT, stdout=output, stderr=output, start_new_session=True
+            )
+        try:
+            yield process
+        except BaseException:
+            print(log.read_text(errors="replace"))
+            raise
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(PATIENCE)
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait(PATIENCE)
+
+
+def at_port(text: str, port: int) -> str:
+    """Return a text with another port."""
+    return text.replace("9000", str(port))
+
+
+def connected(url: str, process: subprocess.Popen[bytes]) -> ClientConnection:
+    """Return a client, as soon as the server accepts it."""
+
+    def attempt() -> ClientConnection | None:
+        assert process.poll() is None, f"the server has ended with {process.returncode}"
+        try:
+            return connect(url, proxy=None)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return None
+
+    client = eventually(attempt, f"{url} is served")
+    assert isinstance(client, ClientConnection)
+    return client
+
+
+def converse(client: ClientConnection, lines: list[str]) -> None:
+    """Send and expect what the lines say."""
+    for line in lines:
+        direction, _, text = line.partition(" ")
+        if direction == ">":
+            client.send(text)
+        else:
+            assert direction == "<"
+            assert client.recv(timeout=PATIENCE) == text
+
+
+def test_none_is_missed() -> None:
+    """A literal block doesn't say in which language it is, and is not found here."""
+    assert len(BLOCKS) > 30
+    for page in PAGES:
+        assert [line for line in page.read_text().splitlines() if LITERAL.fullmatch(line)] == [], page.name
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_it_runs(block: Block, tmp_path: Path) -> None:
+    notes = block.notes
+    if "Not run:" in notes:
+        assert notes["Not run:"].endswith(".")
+        for path in re.findall(r"tests/\w+\.py|\.ci/run", notes["Not run:"]):
+            assert (ROOT / path).exists(), path
+        return
+    port = free_port()
+    if "Loaded by nginx" in notes:
+        check_by_nginx(block, tmp_path)
+        return
+    assert block.language in ("python", "console"), "say how it is run"
+    program = Program(block, tmp_path, port)
+    if "Serves" in notes:
+        url, *lines = notes["Serves"].splitlines()
+        with program.running() as process, connected(at_port(url, port), process) as client:
+            converse(client, lines)
+        assert "Traceback" not in (tmp_path / "log").read_text()
+        return
+    with contextlib.ExitStack() as stack:
+        if "It needs an echo server." in notes:
+            (tmp_path / "server").mkdir()
+            server = Program(
+                block._replace(language="python", caption=None, notes={}, code=ECHO), tmp_path / "server", port
+            )
+            process = stack.enter_context(server.running())
+            stack.enter_context(connected(at_port("ws://127.0.0.1:9000/", port), process))
+        process = stack.enter_context(program.running())
+        assert process.wait(PATIENCE) == 0
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def check_by_nginx(block: Block, directory: Path) -> None:
+    """Have nginx read a part of its configuration."""
+    if shutil.which("nginx") is None:
+        pytest.skip("nginx is not installed")
+    place = block.code if "location" in block.code else f"location / {{\n{block.code}\n}}"
+    configuration = directory / "nginx.conf"
+    configuration.write_text(
+        f"pid {directory}/pid; error_log {directory}/errors; events {{}}\n"
+        f"http {{ access_log off; server {{ listen 127.0.0.1:{free_port()};\n{place}\n}} }}\n"
+    )
+    command = ["nginx", "-t", "-p", str(directory), "-c", str(configuration)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
