@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -24,6 +25,9 @@ Address = tuple[Any, ...] | str | bytes
 
 LONGEST_TEXT: Final = 256
 """How many characters of a peer's text are shown."""
+
+_LONGEST_CACHED: Final = 64
+"""Characters of an address."""
 
 _WITH_PORT: Final = re.compile(r"(?:\[([^\]]*)\]|([^:]*))(?::[0-9]{1,5})?")
 _STATUSES: Final = frozenset(map(int, HTTPStatus))
@@ -53,6 +57,12 @@ def address_of(word: str) -> str | None:
     It may have a port, and be in brackets, as proxies write it. One address is one text, however it was written: IPv6
     is in its short form and without a zone, and IPv4 inside IPv6 is IPv4.
     """
+    return _address_of(word) if len(word) <= _LONGEST_CACHED else _address_of.__wrapped__(word)
+
+
+@functools.lru_cache(maxsize=1024)
+def _address_of(word: str) -> str | None:
+    """See :func:`address_of`; each client's address is looked at several times in a handshake."""
     word = word.strip()
     if match := _WITH_PORT.fullmatch(word):
         word = match[1] or match[2] or ""

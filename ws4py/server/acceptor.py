@@ -28,6 +28,9 @@ logger = logging.getLogger("ws4py")
 ACCEPTS: Final = 64
 """How many connections are accepted before those that are being opened have their turn again."""
 
+BATCH: Final = 16
+"""How many websockets are handed over together at most."""
+
 PATIENCE: Final = 1.0
 """For how many seconds a client may be waited for where its place is wanted."""
 
@@ -86,6 +89,7 @@ class Acceptor:
         self._clock = clock
         self._openings: dict[Opening, None] = {}  # the oldest first, so in the order of their deadlines
         self._watched: dict[int, Opening] = {}
+        self._opened: list[Opening] = []  # websockets by now
         self._workers = Workers(max_workers, self._advance, self._wake)
         self._listening = False  # is the listener watched?
         self._paused_until = 0.0
@@ -134,6 +138,7 @@ class Acceptor:
             self._place(opening, want)
         if waiting:
             self._accept()
+        self._finish()
         self._give_up_late_ones()
 
     # --- accepting ----------------------------------------------------------------------------------------------------
@@ -198,6 +203,16 @@ class Acceptor:
             logger.exception("A connection could not be opened")
             return Want.NOTHING
 
+    def _finish(self) -> None:
+        """Give those that are websockets to their manager; several at once, since each by itself would wake it."""
+        for opening in self._opened:
+            try:
+                opening.finish()
+            except BaseException:
+                logger.exception("A websocket could not be handed over")
+                opening.abort()
+        self._opened.clear()
+
     def _go_on(self, opening: Opening) -> None:
         """Let one go on whose client was waited for."""
         self._unwatch(opening)
@@ -216,6 +231,11 @@ class Acceptor:
                 opening.watched = True
         elif want is Want.WORKER:
             self._workers.submit(opening)
+        elif want is Want.MANAGER:
+            del self._openings[opening]
+            self._opened.append(opening)
+            if len(self._opened) >= BATCH:
+                self._finish()
         else:
             del self._openings[opening]
 
@@ -262,6 +282,8 @@ class Acceptor:
             opening.abort()
         for opening in list(self._watched.values()):
             self._drop(opening)
+        for opening in self._opened:
+            opening.abort()
         self._openings.clear()
         self._poller.release()
         self._wakeup.release()

@@ -28,11 +28,13 @@ class Want(IntEnum):
     """What an opening needs in order to go on."""
 
     NOTHING = 0
-    """It has ended, or the connection is a manager's."""
+    """It has ended."""
     READ = READ
     WRITE = WRITE
     WORKER = 4
     """A thread that may take its time."""
+    MANAGER = 8
+    """It is a websocket: :meth:`Opening.finish` is to be called."""
 
 
 class Opening:
@@ -117,6 +119,16 @@ class Opening:
             websocket.sock = None
         self._sock.close()
 
+    def finish(self) -> None:
+        """Give the websocket to its manager."""
+        websocket = self._websocket
+        assert websocket is not None, "the 101 was written"
+        websocket.buf = self._parser.rest
+        if hand_over(self._add, websocket):
+            self._websocket = None
+        else:
+            self.abort()
+
     # --- the steps, each of which returns what it needs, or None to go on with the next one ---------------------------
 
     def _await_hello(self, in_worker: bool) -> Want | None:
@@ -169,15 +181,10 @@ class Opening:
             return Want.WRITE
         if self._data:
             return None
-        websocket, self._websocket = self._websocket, None
-        if websocket is None:
-            self._step = self._say_goodbye
-            return None
-        websocket.buf = self._parser.rest
-        if not hand_over(self._add, websocket):
-            websocket.sock = None
-            self._sock.close()
-        return Want.NOTHING
+        if self._websocket is not None:
+            return Want.MANAGER
+        self._step = self._say_goodbye
+        return None
 
     def _say_goodbye(self, in_worker: bool) -> Want | None:
         """End this direction only: a client that has sent more than was read would lose its answer by a reset."""
