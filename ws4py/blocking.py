@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any, Final
 
+from ws4py.backends.ports import InheritedPort, Port, make_port
 from ws4py.deadline import MessageDeadline
 from ws4py.exc import ConnectionClosed
 from ws4py.framing import OPCODE_PING
 from ws4py.keepalive import Keepalive, Verdict
 from ws4py.limits import Limits
 from ws4py.messaging import CloseCode, CloseControlMessage, Message
-from ws4py.ports import InheritedPort, Port, make_port
 from ws4py.rate import make_rate
 from ws4py.streaming import Stream
 from ws4py.writer import Writer
 
-__all__ = ["BlockingConnection"]
+__all__ = ["BlockingConnection", "choose_port"]
 
 logger = logging.getLogger("ws4py")
 
@@ -99,7 +100,7 @@ class BlockingConnection:
         self._sock = sock
         self._stream = stream
         self._clock = clock
-        self._port = make_port(sock) if port is None else port
+        self._port = choose_port(sock) if port is None else port
         self._writer = Writer(self._port, stream, own.send_timeout, self._close_timeout, clock)
         self._close_deadline: float | None = None
         self._cancel: Callable[[], None] | None = None  # of the timer that drops the connection
@@ -348,6 +349,16 @@ class BlockingConnection:
             self._port = InheritedPort(self._sock)
         self._writer.use(self._port)
         self._cancel = None
+
+
+def choose_port(sock: Any) -> Port:
+    """Return what suits a socket: of gevent, or another kind."""
+    gevent_socket = sys.modules.get("gevent.socket")
+    if gevent_socket is not None and isinstance(sock, gevent_socket.socket):
+        from ws4py.backends.greenlets.port import GreenletPort
+
+        return GreenletPort(sock)
+    return make_port(sock)
 
 
 def _after_fork_in_child() -> None:

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ws4py.around import Surroundings
-from ws4py.blocking import BlockingConnection
+from ws4py.backends.ports import forks
+from ws4py.blocking import BlockingConnection, choose_port
 from ws4py.callbacks import Callbacks
 from ws4py.closing import State, outcome
 from ws4py.computed import computed
@@ -24,7 +25,6 @@ from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_PING, OPCODE_TEXT
 from ws4py.labels import Address, short_address
 from ws4py.logs import ConnectionFilter
 from ws4py.messaging import CloseControlMessage, Message, Payload, PingControlMessage, encode_payload
-from ws4py.ports import forks, make_port
 from ws4py.records import ConnectionRecord, TurnRecord
 from ws4py.runner import Runner
 from ws4py.streaming import DEFAULT_MAX_FRAGMENTS, DEFAULT_MAX_MESSAGE_SIZE, Stream
@@ -372,7 +372,7 @@ class WebSocket(Callbacks):
         if connection is None:
             self.sock = None
             if sock is not None:
-                make_port(sock).close()
+                choose_port(sock).close()
         elif connection.alone is not None:
             self.sock = None
             connection.alone.close_socket()

@@ -11,10 +11,10 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from ws4py.backends.ports import BROKEN, Port
 from ws4py.exc import ConnectionClosed, SlowConsumer, WebSocketException
 from ws4py.framing import FIN, OPCODE_CLOSE, fragments
 from ws4py.messaging import CloseCode, CloseControlMessage
-from ws4py.ports import BROKEN, Port
 from ws4py.streaming import Stream
 
 __all__ = ["Writer"]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from ws4py.backends.ports import forks
 from ws4py.client.inbox import Inbox
 from ws4py.client.network import Network, UnconnectedSocket
 from ws4py.client.opening import DialOptions, Opening, offered_protocols
@@ -22,7 +23,6 @@ from ws4py.extensions.permessage_deflate import with_compression
 from ws4py.handshake import WS_VERSION, build_request, check_response, generate_key, offer_extensions, parse_response
 from ws4py.labels import printable
 from ws4py.messaging import CloseControlMessage, Message
-from ws4py.ports import forks
 from ws4py.records import ConnectionRecord
 from ws4py.runner import report
 from ws4py.streaming import DEFAULT_MAX_FRAGMENTS, DEFAULT_MAX_MESSAGE_SIZE, Stream

@@ -35,11 +35,11 @@ class TornadoPort:
         self.kept = 0
 
     def writable(self) -> bool:
-        """See :meth:`ws4py.ports.Port.writable`: the stream keeps what the kernel does not take."""
+        """See :meth:`ws4py.backends.ports.Port.writable`: the stream keeps what the kernel does not take."""
         return True
 
     def make_lock(self) -> Any:
-        """See :meth:`ws4py.ports.Port.make_lock`."""
+        """See :meth:`ws4py.backends.ports.Port.make_lock`."""
         return threading.RLock()
 
     make_guard = make_lock
@@ -49,7 +49,7 @@ class TornadoPort:
         return object()
 
     def begin(self) -> None:
-        """See :meth:`ws4py.ports.Port.begin`."""
+        """See :meth:`ws4py.backends.ports.Port.begin`."""
 
     def receive(self, size: int, timeout: float | None) -> bytes | None:
         """Refuse: the loop reads."""
@@ -83,7 +83,7 @@ class TornadoPort:
         self.kept -= size
 
     def repeat(self, seconds: float, function: Callable[[], bool]) -> Callable[[], None]:
-        """See :meth:`ws4py.ports.Port.repeat`."""
+        """See :meth:`ws4py.backends.ports.Port.repeat`."""
         handle = None
 
         def run() -> None:
@@ -95,7 +95,7 @@ class TornadoPort:
         return lambda: self._loop.remove_timeout(handle)
 
     def call_later(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
-        """See :meth:`ws4py.ports.Port.call_later`."""
+        """See :meth:`ws4py.backends.ports.Port.call_later`."""
         loop = self._loop
         if threading.get_ident() == self._thread:
             handle = loop.call_later(seconds, function)
@@ -104,7 +104,7 @@ class TornadoPort:
         return lambda: None
 
     def shut(self) -> None:
-        """See :meth:`ws4py.ports.Port.shut`."""
+        """See :meth:`ws4py.backends.ports.Port.shut`."""
         if threading.get_ident() == self._thread:
             self._io.close()
         else:

@@ -12,7 +12,6 @@ import os
 import select
 import socket
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from typing import Any, Final, Protocol
 
 from ws4py.exc import ManagerError
 
-__all__ = ["BROKEN", "INHERITED_TLS", "InheritedPort", "Port", "forks", "make_port"]
+__all__ = ["BROKEN", "INHERITED_TLS", "InheritedPort", "Port", "forks", "make_port", "wait"]
 
 logger = logging.getLogger("ws4py")
 
@@ -91,17 +90,6 @@ class Port(Protocol):
         """Give the descriptor back. Nothing is raised."""
 
 
-def make_port(sock: Any) -> Port:
-    """Return what suits a socket: of gevent, TLS of the ssl module, plain, or something else that can recv() and
-    sendall()."""
-    gevent_socket = sys.modules.get("gevent.socket")
-    if gevent_socket is not None and isinstance(sock, gevent_socket.socket):
-        return GeventPort(sock)
-    if isinstance(sock, ssl.SSLSocket):
-        return TLSPort(sock)
-    return PlainPort(sock) if isinstance(sock, socket.socket) else AnyPort(sock)
-
-
 class _ThreadPort:
     """What all ports have in common that are used by threads."""
 
@@ -124,7 +112,7 @@ class _ThreadPort:
 
     def writable(self) -> bool:
         try:
-            return _wait(self._sock, True, 0.0)
+            return wait(self._sock, True, 0.0)
         except BROKEN:
             return True
 
@@ -174,7 +162,7 @@ class PlainPort(_ThreadPort):
 
     def receive(self, size: int, timeout: float | None) -> bytes | None:
         """See :meth:`Port.receive`."""
-        if not self._more and not _wait(self._sock, False, timeout):
+        if not self._more and not wait(self._sock, False, timeout):
             return None
         self._more = False
         try:
@@ -200,7 +188,7 @@ class PlainPort(_ThreadPort):
             try:
                 view = view[self._sock.send(view, self._flags) :]
             except BlockingIOError:
-                if not _wait(self._sock, True, max(0.0, deadline - time.monotonic())):
+                if not wait(self._sock, True, max(0.0, deadline - time.monotonic())):
                     raise TimeoutError from None
 
 
@@ -237,7 +225,7 @@ class TLSPort(_ThreadPort):
         deadline = None if timeout is None else time.monotonic() + timeout
         while isinstance(result := self._attempt(self._sock.recv, size), bool):
             remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not _wait(self._sock, result, remaining):
+            if not wait(self._sock, result, remaining):
                 return None
         return bytes(result)
 
@@ -263,7 +251,7 @@ class TLSPort(_ThreadPort):
             remaining = deadline - time.monotonic()
             # What a writer wants to read, the runner may read first: so it looks again now and then.
             patience = max(0.0, remaining) if result else min(0.05, remaining)
-            if remaining <= 0 or (not _wait(self._sock, result, patience) and result):
+            if remaining <= 0 or (not wait(self._sock, result, patience) and result):
                 raise TimeoutError
 
     def close(self) -> None:
@@ -309,6 +297,14 @@ class AnyPort(_ThreadPort):
             logger.debug("A socket could not be ended in order", exc_info=True)
 
 
+def make_port(sock: Any) -> Port:
+    """Return what suits a socket that threads use: TLS of the ssl module, plain, or something else that can recv() and
+    sendall()."""
+    if isinstance(sock, ssl.SSLSocket):
+        return TLSPort(sock)
+    return PlainPort(sock) if isinstance(sock, socket.socket) else AnyPort(sock)
+
+
 class _NoLock:
     """In place of the locks without which nothing can be sent."""
 
@@ -346,104 +342,6 @@ class InheritedPort(_ThreadPort):
         """Leave the connection to the parent."""
 
 
-class GeventPort:
-    """A socket of gevent, plain or TLS, used by the greenlets of one thread."""
-
-    kept = 0
-
-    def __init__(self, sock: Any) -> None:
-        import gevent
-        import gevent.lock
-        import gevent.monkey
-
-        self._gevent = gevent
-        self._sock = sock
-
-    def make_lock(self) -> Any:
-        """See :meth:`Port.make_lock`."""
-        return self._gevent.lock.BoundedSemaphore(1)
-
-    def make_guard(self) -> Any:
-        """See :meth:`Port.make_guard`. It is held over nothing that lets another greenlet run."""
-        return threading.RLock()
-
-    def current(self) -> object:
-        """See :meth:`Port.current`."""
-        return self._gevent.getcurrent()
-
-    def begin(self) -> None:
-        """See :meth:`Port.begin`."""
-        self._sock.setblocking(True)
-
-    def receive(self, size: int, timeout: float | None) -> bytes | None:
-        """See :meth:`Port.receive`."""
-        with self._gevent.Timeout(timeout, False):
-            data: bytes = self._sock.recv(size)
-            return data
-        return None
-
-    def writable(self) -> bool:
-        """See :meth:`Port.writable`."""
-        try:  # with the system's own, for what gevent has in its place gives way to others
-            return _wait(self._sock, True, 0.0, self._gevent.monkey.get_original("select", "poll"))
-        except BROKEN:
-            return True
-
-    def send_now(self, data: bytes | memoryview) -> int:
-        """See :meth:`Port.send_now`. It is what gevent's socket wraps that is used: itself it would wait."""
-        view = memoryview(data)
-        tls = getattr(self._sock, "_sslobj", None)
-        try:
-            while view:
-                view = view[self._sock._sock.send(view) if tls is None else tls.write(view[:65536]) :]
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            pass
-        return len(data) - len(view)
-
-    def send(self, data: bytes | memoryview, timeout: float) -> None:
-        """See :meth:`Port.send`."""
-        with self._gevent.Timeout(max(timeout, 0.001), TimeoutError):
-            self._sock.sendall(data)
-
-    def repeat(self, seconds: float, function: Callable[[], bool]) -> Callable[[], None]:
-        """See :meth:`Port.repeat`."""
-
-        def run() -> None:
-            self._gevent.sleep(seconds)
-            while function():
-                self._gevent.sleep(seconds)
-
-        greenlet = self._gevent.spawn(run)
-        return lambda: greenlet.kill(block=False)
-
-    def call_later(self, seconds: float, function: Callable[[], None]) -> Callable[[], None]:
-        """See :meth:`Port.call_later`."""
-        greenlet = self._gevent.spawn_later(seconds, function)
-        return lambda: greenlet.kill(block=False)
-
-    def shut(self) -> None:
-        """See :meth:`Port.shut`."""
-        try:
-            # Not the method of a TLS socket, as above.
-            self._gevent.socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
-        except BROKEN:
-            pass  # not connected any more
-
-    def close(self) -> None:
-        """See :meth:`Port.close`."""
-        try:
-            self._sock.setblocking(False)
-            if hasattr(self._sock, "unwrap"):
-                self._sock.unwrap()
-        except BROKEN:
-            pass  # the peer's answer to the end of TLS is not waited for
-        self.shut()
-        try:
-            self._sock.close()
-        except Exception:
-            logger.debug("A socket could not be closed in order", exc_info=True)
-
-
 _forks = 0
 
 
@@ -461,7 +359,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def _wait(sock: Any, writing: bool, timeout: float | None, poll: Callable[[], Any] | None = None) -> bool:
+def wait(sock: Any, writing: bool, timeout: float | None, poll: Callable[[], Any] | None = None) -> bool:
     """Wait until a socket can be read or written; tell whether it can.
 
     :param timeout: in seconds; None waits for ever.
