@@ -247,6 +247,26 @@ def serve_wsgiref() -> None:
     say("stopped", len(http.manager or ()))
 
 
+def serve_threaded() -> None:
+    """Serve by the server that needs no HTTP server."""
+    global server  # noqa: PLW0603
+    import ssl
+
+    from ws4py.server.threadedserver import WebSocketServer
+
+    context = None
+    if OPTIONS["certificate"]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(OPTIONS["certificate"], OPTIONS["key"])
+    address = ("127.0.0.1", OPTIONS["port"])
+    server = WebSocketServer(address, Recorder, protocols=["chat", "news"], ssl_context=context, **OPTIONS["limits"])
+    signal.signal(signal.SIGTERM, lambda *_: server.shutdown())
+    with server:
+        say("ready")
+        server.serve_forever()
+    say("stopped", len(server.manager))
+
+
 def make_application() -> Any:
     """Return the application for servers that import one: gunicorn."""
     from ws4py.server.wsgiutils import WebSocketWSGIApplication
@@ -317,6 +337,7 @@ if __name__ == "__main__":
     {
         "gevent": serve_gevent,
         "cheroot": serve_cheroot,
+        "threaded": serve_threaded,
         "wsgiref": serve_wsgiref,
         "werkzeug": serve_werkzeug,
     }[kind]()

@@ -15,8 +15,8 @@ pytest.importorskip("cheroot")
 
 GUNICORN = "-m gunicorn tests.hosting:make_application() -b 127.0.0.1:PORT --threads 8 --graceful-timeout 2 -k"
 PLAIN = ["gevent", "gevent-patched", "gevent-wsgi", "gevent-bare", "gevent-foreign", "cheroot", "wsgiref", "werkzeug"]
-PLAIN += ["gunicorn-gthread", "gunicorn-gevent"]
-SECURE = ["gevent", "gevent-patched", "gevent-wsgi", "gevent-foreign", "cheroot", "werkzeug"]
+PLAIN += ["threaded", "threaded-patched", "gunicorn-gthread", "gunicorn-gevent"]
+SECURE = ["gevent", "gevent-patched", "gevent-wsgi", "gevent-foreign", "cheroot", "werkzeug", "threaded"]
 SECURE = [host for host in SECURE if host != "gevent-foreign"] + ["gunicorn-gthread", "gunicorn-gevent"]
 
 
