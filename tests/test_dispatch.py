@@ -325,7 +325,8 @@ def test_a_callback_may_stop_its_manager_and_wait_for_the_others(stage: Stage, d
     for websocket, _ in others:
         assert websocket.end()[0] == 1001
     assert peer.receive_close()[0] == 1001
-    stopping.end()  # its peer's answer is not waited for: nothing can be read for who waits for the end of reading
+    peer.send(peer.goodbye(1001))
+    assert stopping.end() == (1001, b"")
     assert stopping.errors == []
 
 

@@ -423,6 +423,27 @@ def test_a_manager_that_does_not_run_can_be_started_in_a_child(stage: Stage, sto
     in_child(child)
 
 
+def test_a_callback_of_the_parents_takes_no_place_in_a_child(stage: Stage) -> None:
+    manager = stage.manager(max_workers=1, drain_timeout=0.0)
+    left_behind, peer = stage.connect(manager, Gate)
+    peer.send(peer.text("wait"))
+    left_behind.wait_entered()
+    manager.stop()
+    manager.join(PATIENCE)
+
+    def child() -> None:
+        ours, theirs = unix_pair()
+        manager.start()
+        manager.add(Gate(ours))
+        theirs.settimeout(PATIENCE / 2)
+        theirs.sendall(b"\x81\x84\0\0\0\0pass")
+        assert theirs.recv(10) == b"\x81\x04pass"
+        manager.stop()
+        manager.join(PATIENCE)
+
+    in_child(child)
+
+
 @pytest.mark.parametrize("options", [{"workers": 0}, {"dispatch": "pool"}, {"dispatch": "adaptive"}], ids=str)
 def test_a_manager_whose_threads_were_about_to_end_can_be_started_in_a_child(
     stage: Stage, options: Any, monkeypatch: pytest.MonkeyPatch

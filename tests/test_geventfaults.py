@@ -26,6 +26,7 @@ from ws4py.websocket import EchoWebSocket  # noqa: E402
 
 X = build_frame(FIN | OPCODE_TEXT, b"x", KEY)
 ECHO = build_frame(FIN | OPCODE_TEXT, b"x")
+GOODBYE = build_frame(FIN | OPCODE_CLOSE, b"\x03\xe9", KEY)
 
 
 class Oddity(BaseException):
@@ -252,6 +253,8 @@ def test_joining_in_a_callback_does_not_wait_for_that_callback() -> None:
     manager.start()
     websocket, peer = connect(manager, Joining)
     peer.sendall(X)
+    assert peer.recv(100)[2:4] == b"\x03\xe9"
+    peer.sendall(GOODBYE)
     manager.join(PATIENCE)
     assert manager.state == "stopped"
     assert websocket.ended.wait(PATIENCE)

@@ -59,8 +59,7 @@ class AdaptiveScheduler(ThreadedScheduler):
         slow_callbacks: SlowCallbacks | None = None,
         name: str = "WebSocketManager",
     ) -> None:
-        super().__init__(reactor, max(1, limit // 2) if max_waiting is None else max_waiting)
-        self._limit = limit
+        super().__init__(reactor, limit, max(1, limit // 2) if max_waiting is None else max_waiting)
         self._queue: deque[Any] = deque()
         self._slots = [None] * limit  # taken by who runs callbacks
         self._role = threading.Lock()  # held by who polls
@@ -102,6 +101,20 @@ class AdaptiveScheduler(ThreadedScheduler):
 
     def _current(self) -> Worker | None:
         return self._workers.get(threading.current_thread())
+
+    def _lend(self, worker: Worker) -> None:
+        worker.lent = True
+        self._slots.append(None)
+
+    def _take_back(self, worker: Worker) -> None:
+        try:
+            self._slots.pop()
+        except IndexError:
+            return  # it goes on without one, and gives none back
+        worker.lent = False
+
+    def _put(self, job: Any) -> None:
+        self._queue.append(job)
 
     def relieve(self) -> None:
         """See that somebody polls: the caller, a callback, is about to wait. Any thread may call."""
@@ -145,7 +158,9 @@ class AdaptiveScheduler(ThreadedScheduler):
                     try:
                         self._run(worker, in_place)
                     finally:
-                        slots.append(slot)
+                        if not worker.lent:
+                            slots.append(slot)
+                        worker.lent = False
                 elif role.acquire(False):
                     self._coming = worker.polls_first = False
                     # Whoever had the role before put on the run queue what was ready; so having it, look again.
@@ -271,7 +286,7 @@ class AdaptiveScheduler(ThreadedScheduler):
         try:
             worker = self._parked.pop()
         except IndexError:
-            if len(self._workers) > self._limit or time.monotonic() < self._retry_at:
+            if len(self._workers) > self._limit + self._lent or time.monotonic() < self._retry_at:
                 self._coming = False
                 return False
             try:

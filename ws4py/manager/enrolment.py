@@ -52,6 +52,10 @@ class Enrolment:
         self._around = around
         self._bulkheads: weakref.WeakValueDictionary[tuple[type, int], Bulkhead] = weakref.WeakValueDictionary()
 
+    def after_fork_in_child(self) -> None:
+        """Know that no callback of the parent's has a place among those of its class. In a forked process."""
+        self._bulkheads = weakref.WeakValueDictionary()
+
     def enrol(self, websocket: WebSocket, limits: Limits, address: str | None) -> Member:
         """Take a websocket over. One thread at a time.
 

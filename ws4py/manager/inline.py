@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -25,16 +24,8 @@ class InlineScheduler(PollingThread):
     """
 
     def __init__(self, reactor: Reactor, slow_callbacks: SlowCallbacks | None = None, name: str = "WebSocket") -> None:
-        super().__init__(reactor, 0, slow_callbacks, name)
+        super().__init__(reactor, 0, 0, slow_callbacks, name)
         self._worker = Worker(self._thread)
-
-    def join(self, timeout: float | None = None) -> bool:
-        """See :meth:`Scheduler.join`: in a callback there is nobody else to wait for, and it returns at once."""
-        return False if self.in_own_thread() else self._ended.wait(timeout)
-
-    def in_own_thread(self) -> bool:
-        """See :meth:`Scheduler.in_own_thread`."""
-        return threading.current_thread() is self._thread
 
     def _current(self) -> Worker | None:
         return self._worker if self.in_own_thread() else None

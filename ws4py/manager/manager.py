@@ -488,8 +488,8 @@ class WebSocketManager:
 
     def after_fork_in_child(self) -> None:
         """Know that all threads but the caller stayed in the parent. Called in a forked process, by its only thread."""
-        self._guard = self._backend.make_lock()
-        self.lock = threading.RLock()
+        self._guard, self.lock = self._backend.make_lock(), threading.RLock()
+        self._enrolment.after_fork_in_child()
         if self._scheduler is not None:  # a thread of one that has ended may have been about to leave it
             self._scheduler.after_fork_in_child()
         if self.is_alive() or self._forked:

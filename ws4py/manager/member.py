@@ -33,13 +33,13 @@ class Bulkhead:
     def __init__(self, limit: int) -> None:
         # Over both: who gives a place back must see who waits, and the other way round.
         self._lock = threading.Lock()
-        self._free = limit  # how many places nobody has
+        self._free = limit  # how many places nobody has; below 0 if some have come back
         self._waiting: deque[Member] = deque()
 
     def enter(self, member: Member) -> bool:
         """Take a place; return False if there is none, and :meth:`leave` will return the member later."""
         with self._lock:
-            if not self._free:
+            if self._free <= 0:
                 self._waiting.append(member)
                 return False
             self._free -= 1
@@ -50,6 +50,11 @@ class Bulkhead:
         with self._lock:
             self._free += 1
             return self._waiting.popleft() if self._waiting else None
+
+    def come_back(self) -> None:
+        """Have a place again that was given back for a while, whether there is one or not: a callback goes on."""
+        with self._lock:
+            self._free -= 1
 
 
 class Member(Named):

@@ -54,6 +54,7 @@ class WorkerPool:
 
     def __init__(self, limit: int, name: str = "WebSocketWorker") -> None:
         self.limit = limit
+        self.lent = 0  # how many threads there may be beyond that, while as many wait for others
         self._name = name
         self._queue: deque[Job] = deque()
         self._idle: list[threading.Lock] = []  # a held lock for each worker that waits on it; the last one goes first
@@ -143,8 +144,8 @@ class WorkerPool:
         except IndexError:
             self._checked_at = 0.0
             return None
-        busy = self.size - len(self._idle)
-        if busy >= self.limit:
+        busy, limit = self.size - len(self._idle), self.limit + self.lent
+        if busy >= limit:
             return None
         now, cpu = time.monotonic(), time.process_time()
         if now < self._retry_at and not self._idle:
@@ -157,7 +158,7 @@ class WorkerPool:
             self._checked_at, self._checked_cpu = now, cpu
             stuck = now - max(oldest, self._taken_at) >= STUCK
             if now - oldest >= HELP_INTERVALS[0] and (used < 0.8 * elapsed or stuck):
-                for _ in range(min(len(self._queue), max(1, busy), self.limit - busy)):
+                for _ in range(min(len(self._queue), max(1, busy), limit - busy)):
                     self._wake()
             else:
                 self._help_interval = min(2 * self._help_interval, HELP_INTERVALS[1])
@@ -165,7 +166,7 @@ class WorkerPool:
 
     def _start(self) -> None:
         with self._lock:
-            if self._stopping or len(self._threads) >= self.limit or time.monotonic() < self._retry_at:
+            if self._stopping or len(self._threads) >= self.limit + self.lent or time.monotonic() < self._retry_at:
                 return
             self._started += 1
             thread = threading.Thread(target=self._run, name=f"{self._name}-{self._started}", daemon=True)
@@ -239,6 +240,10 @@ class WorkerPool:
 
     def _park(self, lock: threading.Lock) -> bool:
         """Wait for work; return False if this worker is to end."""
+        if self.size > self.limit + self.lent:
+            with self._lock:
+                self._forget(threading.current_thread())
+            return False
         while True:
             self._idle.append(lock)
             # Whoever queues a job looks for an idle worker after that; so after becoming one, look at the queue.
@@ -333,7 +338,9 @@ class PoolScheduler(PollingThread):
         slow_callbacks: SlowCallbacks | None = None,
         name: str = "WebSocketManager",
     ) -> None:
-        super().__init__(reactor, max(1, limit // 2) if max_waiting is None else max_waiting, slow_callbacks, name)
+        if max_waiting is None:
+            max_waiting = max(1, limit // 2)
+        super().__init__(reactor, limit, max_waiting, slow_callbacks, name)
         self._pool = WorkerPool(limit)
 
     def after_fork_in_child(self) -> None:
@@ -343,6 +350,14 @@ class PoolScheduler(PollingThread):
 
     def _current(self) -> Worker | None:
         return self._pool.current()
+
+    def _lend(self, worker: Worker) -> None:
+        self._pool.lent = self._lent
+
+    _take_back = _lend
+
+    def _put(self, job: Any) -> None:
+        self._pool.submit([job])
 
     def _running(self) -> list[Worker]:
         return self._pool.workers()

@@ -122,9 +122,10 @@ class Reactor:
                 engine.count_limit("drain_timeout")
             self._drop_all()
         elif self._scheduler is not None:
-            # Who waits for the end in a callback can't be waited for.
+            # Who waits for the end in a callback can't be waited for, but for the peer's answer like anybody else's.
             joining = self._scheduler.joining()
-            if joining and all(item.owner in joining for item in list(engine.connections.values())):
+            left = list(engine.connections.values())
+            if joining and all(item.read_ended and item.owner in joining for item in left):
                 self._drop_all()
 
     def _say_goodbye(self, now: float) -> None:
@@ -144,7 +145,10 @@ class Reactor:
         due = self._last_calls if self._dropped else self._deadline
         if self._queue:
             due = min(due, self._next_step)
-        return max(0.0, due - self._engine.clock())
+        remaining = max(0.0, due - self._engine.clock())
+        if self._scheduler is not None and self._scheduler.joining():
+            remaining = min(remaining, DRAIN_STEP)  # the last of those that join may be given up at any time
+        return remaining
 
     def _is_over(self) -> bool:
         """Tell whether there is nothing left to wait for: a callback that does not return is left behind."""

@@ -73,9 +73,10 @@ class Worker:
     :ivar job: whose callbacks it runs now; None if it runs none.
     :ivar began: when it began to, in seconds.
     :ivar reported: whether that this takes long has been reported.
+    :ivar lent: another one's callback may run in the place of this one's, which waits, or has waited.
     """
 
-    __slots__ = ("_looked_at", "_used", "began", "counters", "job", "lock", "polls_first", "reported", "thread")
+    __slots__ = ("_looked_at", "_used", "began", "counters", "job", "lent", "lock", "polls_first", "reported", "thread")
 
     def __init__(self, thread: threading.Thread) -> None:
         self.thread = thread
@@ -86,6 +87,7 @@ class Worker:
         self.job: Job | None = None
         self.began = 0.0
         self.reported = False
+        self.lent = False
         self._looked_at = 0.0
         self._used = 0.0  # how much processor time it had used then
 

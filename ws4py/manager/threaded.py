@@ -16,34 +16,67 @@ class ThreadedScheduler:
     """Workers that are threads, and may wait. See :class:`~ws4py.manager.scheduler.Scheduler`.
 
     :param reactor: what polls.
+    :param limit: how many callbacks may run at once.
     :param max_waiting: how many workers may wait in a call of ours at once.
     """
 
-    def __init__(self, reactor: Reactor, max_waiting: int = 0) -> None:
+    def __init__(self, reactor: Reactor, limit: int = 0, max_waiting: int = 0) -> None:
         self.reliefs = 0
         self._reactor = reactor
+        self._limit = limit
         self._ended = threading.Event()
         self._lock = threading.RLock()  # over what follows; a signal handler may come between
         self._max_waiting = max_waiting
         self._waiting = 0  # workers that wait in a call of ours
         self._joining: dict[threading.Thread, Any] = {}  # jobs whose callbacks wait in join()
+        self._lent = 0  # how many of them have others run in their place
 
     def _current(self) -> Worker | None:
         """Return what is known of the calling thread; None if it is no worker."""
         raise NotImplementedError
 
     def join(self, timeout: float | None = None) -> bool:
-        """See :meth:`Scheduler.join`."""
+        """See :meth:`Scheduler.join`.
+
+        What a callback waits for here are the last callbacks of others; so they have its place meanwhile.
+        """
         worker = self._current()
         if worker is None or worker.job is None:
             return self._ended.wait(timeout)
-        self._joining[worker.thread] = worker.job
+        job = worker.job
+        with self._lock:
+            self._joining[worker.thread] = job
+            lends = self._lent < self._limit  # so that threads have an end
+            self._lent += lends
+            if lends:
+                self._lend(worker)
+        bulkhead = job.bulkhead
+        if bulkhead is not None and (other := bulkhead.leave()) is not None:
+            self._put(other)
         try:
             self.relieve()
             self._reactor.wake()
             return self._ended.wait(timeout)
         finally:
-            del self._joining[worker.thread]
+            if bulkhead is not None:
+                bulkhead.come_back()
+            with self._lock:
+                del self._joining[worker.thread]
+                self._lent -= lends
+                if lends:
+                    self._take_back(worker)
+
+    def _lend(self, worker: Worker) -> None:
+        """Let one callback more run, while that of a worker waits for others. The lock is held."""
+        raise NotImplementedError
+
+    def _take_back(self, worker: Worker) -> None:
+        """The callback waits no more. The lock is held."""
+        raise NotImplementedError
+
+    def _put(self, job: Any) -> None:
+        """Put a job on the run queue again."""
+        raise NotImplementedError
 
     def joining(self) -> Sequence[Any]:
         """See :meth:`Scheduler.joining`."""
@@ -113,13 +146,16 @@ class PollingThread(ThreadedScheduler):
     """One thread polls, and no other.
 
     :param reactor: what polls.
+    :param limit: how many callbacks may run at once.
     :param max_waiting: how many workers may wait in a call of ours at once.
     :param slow_callbacks: is told of turns that take long; None if nobody is.
     :param name: of the thread.
     """
 
-    def __init__(self, reactor: Reactor, max_waiting: int, slow_callbacks: SlowCallbacks | None, name: str) -> None:
-        super().__init__(reactor, max_waiting)
+    def __init__(
+        self, reactor: Reactor, limit: int, max_waiting: int, slow_callbacks: SlowCallbacks | None, name: str
+    ) -> None:
+        super().__init__(reactor, limit, max_waiting)
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._watchdog = None if slow_callbacks is None else Watchdog(self._look, self._running, slow_callbacks)
 
@@ -139,6 +175,14 @@ class PollingThread(ThreadedScheduler):
     def rename(self, name: str) -> None:
         """See :meth:`Scheduler.rename`."""
         self._thread.name = name
+
+    def join(self, timeout: float | None = None) -> bool:
+        """See :meth:`Scheduler.join`: on this thread there is nobody else to wait for, and it returns at once."""
+        return False if self.in_own_thread() else super().join(timeout)
+
+    def in_own_thread(self) -> bool:
+        """See :meth:`Scheduler.in_own_thread`. It runs callbacks where there are no workers."""
+        return threading.current_thread() is self._thread
 
     def _work(self) -> None:
         reactor = self._reactor
