@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from ws4py.closing import Closing
 from ws4py.engine.counters import EngineCounters
 from ws4py.engine.host import Callers
+from ws4py.engine.outbox import Outbox
 from ws4py.engine.pollers import Poller
 from ws4py.limits import Limits
 from ws4py.messaging import CloseControlMessage
@@ -75,6 +76,7 @@ class Line(Protocol):
     engine: Core
     limits: Limits
     lock: Any
+    outbox: Outbox | None
     send_ended: bool
     sender: Any
     stream: Stream

@@ -273,8 +273,9 @@ class Outgoing:
                     dirty = self.sender.append(frame, opcode, True, size)
             else:
                 self.engine.count_limit(f"overflow_{policy}")
+                told = self.dirty
                 accepted = OVERFLOW[policy](self, (frame, opcode, size), key)
-                dirty = self.send_ended
+                dirty = self.dirty and not told  # a policy may append, or give up
         if dirty:
             self.engine.mark_dirty(self)
         return accepted

@@ -34,5 +34,6 @@ OVERFLOW: Final[Mapping[str, Callable[[Line, Waiting, Hashable], bool]]] = {
     "latest": _latest,
 }
 """Functions that are given the connection, whose lock is held, the message and its key, and tell whether the message
-was accepted. :data:`ws4py.limits.OverflowPolicy` names them.
+was accepted. They may change the outbox, append to it, or give the connection up. :data:`ws4py.limits.OverflowPolicy`
+names them.
 """
