@@ -40,6 +40,9 @@ TEST = [
     "h11",
     "selenium",
     "jsonschema",
+    # what the documentation moves from
+    "flask-sock",
+    "gevent-websocket",
     # TLS
     "pyopenssl",
     "trustme",

@@ -14,8 +14,8 @@ What a page's readers don't need to see stands in comments above a block:
 ``.. Not run: REASON``
     it can't run here.
 
-A block of Python with a caption is a file as well, which the other blocks of its page may use. Port 9000 is another one
-in the tests.
+A block of Python with a caption is a file as well, which the other blocks of its page may use, as they may use
+the examples. Port 9000 is another one in the tests.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ NOTES = ("Before it:", "After it:", "Serves ", "It needs an echo server.", "Load
 ENVIRONMENT = {
     **os.environ,
     "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
-    "PYTHONPATH": str(ROOT),
+    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "examples")]),
     "PYTHONUNBUFFERED": "1",
 }
 ECHO = """
