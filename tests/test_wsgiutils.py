@@ -129,6 +129,33 @@ def test_without_a_socket(environ: dict[str, Any]) -> None:
     assert b"can't hand a websocket's connection over" in answer.body
 
 
+class Channel:
+    """What waitress may make of its channels some day."""
+
+    socket: Any = None
+
+    def check_client_disconnected(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("waitress.client_disconnected", Channel().check_client_disconnected),
+        ("waitress.client_disconnected", lambda: False),
+        ("uwsgi.version", b"2.0"),
+        ("SERVER_SOFTWARE", "WSGIServer/0.2 CPython/3.12"),
+    ],
+    ids=str,
+)
+def test_a_server_with_other_insides(environ: dict[str, Any], key: str, value: Any) -> None:
+    """What is not as it is known to be is left alone."""
+    del environ["ws4py.socket"]
+    environ[key] = value
+    answer = Answer(WebSocketWSGIApplication(answer=True), environ)
+    assert (answer.status, b"serve with gunicorn" in answer.body) == (501, True)
+
+
 def test_asks_the_manager(environ: dict[str, Any]) -> None:
     environ["ws4py.manager"] = manager = WebSocketManager(limits=Limits(max_connections_per_ip=1))
     application = WebSocketWSGIApplication(answer=True)
