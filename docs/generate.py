@@ -19,6 +19,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
+from ws4py import _HOMES as HOMES
 from ws4py.limits import RULES, Limits
 from ws4py.manager import WebSocketManager
 from ws4py.manager.metrics import METRICS
@@ -28,6 +29,7 @@ from ws4py.manager.snapshot import HistogramSnapshot, TrafficSnapshot
 FOLDER: Final = Path(__file__).parent
 PAGE: Final = FOLDER / "stats.rst"
 LIMITS: Final = FOLDER / "limits.rst"
+REFERENCE: Final = FOLDER / "reference.rst"
 SERVERS: Final = FOLDER / "servers.rst"
 SCHEMA: Final = FOLDER / "stats.schema.json"
 
@@ -160,6 +162,14 @@ def make_limits() -> str:
     return draw(rows)
 
 
+def make_names() -> str:
+    """Return the table of what can be imported from the package itself."""
+    rows = [("name", "where it is described")]
+    for name, home in sorted(HOMES.items()):
+        rows.append((f"``{name}``", f":py:obj:`{home}.{name}`"))
+    return draw(rows)
+
+
 def make_servers() -> str:
     """Return the table of the servers that know nothing of websockets."""
     if str(FOLDER.parent) not in sys.path:
@@ -178,9 +188,14 @@ def draw(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def replaced(path: Path, table: str) -> str:
-    """Return the text of a page with its table made anew."""
-    before, _, rest = path.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
+    """Return the text of a page with its table made anew.
+
+    :raises ValueError: if it does not say where the table is.
+    """
+    before, begin, rest = path.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{path} has no place for a table")
     return f"{before}{BEGIN}{table}{END}{after}"
 
 
@@ -189,6 +204,7 @@ def made() -> dict[Path, str]:
     return {
         PAGE: replaced(PAGE, make_metrics()),
         LIMITS: replaced(LIMITS, make_limits()),
+        REFERENCE: replaced(REFERENCE, make_names()),
         SERVERS: replaced(SERVERS, make_servers()),
         SCHEMA: make_schema(),
     }
