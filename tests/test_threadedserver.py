@@ -20,7 +20,7 @@ import pytest
 from websockets.asyncio.client import connect as async_connect
 from websockets.sync.client import connect, unix_connect
 
-from tests.helpers import Recorder, open_fds, quiet, stays, until, wait_for
+from tests.helpers import Recorder, Task, open_fds, quiet, stays, until, wait_for
 from tests.serving import PATIENCE, Peer, Response, certificates, close_frame, frame
 from ws4py.exc import HandshakeError
 from ws4py.manager import WebSocketManager
@@ -29,6 +29,7 @@ from ws4py.server import acceptor
 from ws4py.server.acceptor import Acceptor
 from ws4py.server.stats import StatsApplication, basic_auth
 from ws4py.server.threadedserver import Answer, Endpoint, Request, WebSocketServer
+from ws4py.server.wsgiutils import WebSocketWSGIApplication
 from ws4py.websocket import EchoWebSocket, WebSocket
 
 
@@ -269,6 +270,16 @@ def test_what_is_no_request(serve: Serve, tls: bool, request_: bytes, status: in
     assert server.server.manager.stats().connections.refused == {status: 1}
 
 
+def test_a_client_that_goes_on_sending_meets_no_reset(serve: Serve) -> None:
+    peer = serve().connect()
+    peer.sock.sendall(peer.request("/", "POST", Content_Length="100000"))
+    assert peer.read_response().status == 413
+    for _ in range(10):
+        peer.sock.sendall(b"x" * 10_000)
+    peer.sock.shutdown(socket.SHUT_WR)
+    assert peer.sock.recv(1) == b""
+
+
 def test_limits(serve: Serve) -> None:
     server = serve(max_connections=1, max_head_size=1000)
     server.open().echo("here")
@@ -413,8 +424,24 @@ def test_applications(serve: Serve) -> None:
     response = server.ask("/pages/x")
     assert (response.status, response.body, response.get("x-path")) == (200, b"ab/x", "/pages")
     wait_for(ended)
+    response = serve(applications={"/": application}).ask("/x/y")
+    assert (response.body, response.get("x-path")) == (b"ab/x/y", "")
     with quiet():
         assert server.ask("/pages/bad").status == 500
+
+
+def test_an_application_that_fails_after_its_101(serve: Serve) -> None:
+    made: list[WebSocket] = []
+
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        list(WebSocketWSGIApplication(handler_cls=EchoWebSocket)(environ, start_response))
+        made.append(environ["ws4py.websocket"])
+        raise ZeroDivisionError
+
+    server = serve(applications={"/": application})
+    with quiet():
+        assert server.refused("/").status == 500
+    assert made[0].sock is None
 
 
 # --- who holds whom up ------------------------------------------------------------------------------------------------
@@ -462,6 +489,25 @@ def test_a_crowd(serve: Serve, tls: bool) -> None:
         assert done.acquire(timeout=PATIENCE)
     for thread in threads:
         thread.join(PATIENCE)
+
+
+def test_a_tls_handshake_that_takes_its_time_delays_nobody(serve: Serve) -> None:
+    gate, inside = threading.Event(), threading.Event()
+    server = serve(tls=True, handshake_workers=2)
+
+    def wait(*_: Any) -> None:
+        if not inside.is_set():
+            inside.set()
+            wait_for(gate)
+
+    context = server.server._context
+    assert context is not None
+    context.sni_callback = wait
+    slow = Task(server.open)
+    wait_for(inside)
+    server.open().echo("here")
+    gate.set()
+    slow.result()
 
 
 def test_who_waits_for_a_mute_client_gets_its_place(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

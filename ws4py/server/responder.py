@@ -95,7 +95,7 @@ class Responder:
         self._process_request = process_request
         mounted: dict[str, tuple[str, Application]] = {}
         for name, application in applications.items():
-            path = _as_in_wsgi(f"/{name.strip('/')}")
+            path = _as_in_wsgi(f"/{name.strip('/')}".rstrip("/"))
             mounted[path] = mounted[f"{path}/*"] = path, application
         self._applications = Routes(mounted)
         self._server_name = server_name
