@@ -163,6 +163,13 @@ def test_a_ping_and_a_pong(connection: Connection, first: int, kind: type[Messag
     assert message.data == payload
 
 
+def test_a_ping_is_answered_by_a_pong_of_the_same_payload() -> None:
+    stream = Stream(always_mask=False)
+    assert stream.reply(PingControlMessage(b"x")) == (Opcode.PONG, b"x")
+    for message in (PongControlMessage(b"x"), TextMessage(b"x"), BinaryMessage(b"x"), CloseControlMessage(1000)):
+        assert stream.reply(message) is None, message
+
+
 # --- rules about frames ---------------------------------------------------------------------------------------------
 
 

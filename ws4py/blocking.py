@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from ws4py.backends.ports import InheritedPort, Port, make_port
+from ws4py.closing import KEEPALIVE_TIMEOUT, MESSAGE_TIMEOUT
 from ws4py.deadline import MessageDeadline
 from ws4py.exc import ConnectionClosed
 from ws4py.framing import OPCODE_PING
@@ -168,7 +169,7 @@ class BlockingConnection:
             self._returned_at = None
         patience = self.patience()
         if self._message_is_late():
-            return self._give_up_message()
+            return self._give_up(MESSAGE_TIMEOUT)
         if timeout is not None:
             patience = timeout if patience is None else min(patience, timeout)
         data = self._port.receive(size, patience)
@@ -206,7 +207,7 @@ class BlockingConnection:
             self.drop()
             return b""
         if self._message_is_late():
-            return self._give_up_message()
+            return self._give_up(MESSAGE_TIMEOUT)
         return self._keep_alive(now)
 
     def _keep_alive(self, now: float) -> bytes | None:
@@ -216,7 +217,7 @@ class BlockingConnection:
             return None
         verdict = keepalive.act(now, self._ping_interval, self._ping_timeout, self._heard_at)
         if verdict is Verdict.DEAD:
-            return self._give_up("Keepalive ping timeout", CloseCode.INTERNAL_ERROR)
+            return self._give_up(KEEPALIVE_TIMEOUT)
         if verdict is Verdict.PING and keepalive.payload is not None and self._writer.may_send:
             try:
                 self._writer.send_soon(OPCODE_PING, keepalive.payload)
@@ -238,12 +239,9 @@ class BlockingConnection:
         message, now = self._message(), self._clock()
         return message is not None and now >= message.due and message.is_late(now, self._stream.unfinished_size)
 
-    def _give_up_message(self) -> bytes:
-        return self._give_up("A message was not finished in time", CloseCode.POLICY_VIOLATION)
-
-    def _give_up(self, reason: str, code: CloseCode) -> bytes:
+    def _give_up(self, close: CloseControlMessage) -> bytes:
         """Fail the connection, and wait for nothing more."""
-        self._stream.error = CloseControlMessage(code, reason)
+        self._stream.error = close
         self._writer.reply(0.0)
         self.drop()
         return b""

@@ -11,7 +11,20 @@ from typing import Final
 
 from ws4py.messaging import CloseCode, CloseControlMessage
 
-__all__ = ["CLOSED", "CLOSING", "CONNECTING", "OPEN", "Closing", "Event", "State", "outcome"]
+__all__ = [
+    "APPLICATION_FAILED",
+    "CLOSED",
+    "CLOSING",
+    "CONNECTING",
+    "KEEPALIVE_TIMEOUT",
+    "MESSAGE_TIMEOUT",
+    "OPEN",
+    "SLOW_CONSUMER",
+    "Closing",
+    "Event",
+    "State",
+    "outcome",
+]
 
 
 class State(enum.IntEnum):
@@ -57,6 +70,16 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (CLOSING, Event.LOST): CLOSED,
 }
 """What becomes of a state by an event. What is not here does not happen: the event is passed over."""
+
+
+KEEPALIVE_TIMEOUT: Final = CloseControlMessage(CloseCode.INTERNAL_ERROR, "Keepalive ping timeout")
+"""To a peer of whom nothing comes: see :mod:`ws4py.keepalive`."""
+MESSAGE_TIMEOUT: Final = CloseControlMessage(CloseCode.POLICY_VIOLATION, "A message was not finished in time")
+"""To a peer that does not finish a message: see :mod:`ws4py.deadline`."""
+SLOW_CONSUMER: Final = CloseControlMessage(CloseCode.TRY_AGAIN_LATER, "Slow consumer")
+"""To a peer that does not read."""
+APPLICATION_FAILED: Final = CloseControlMessage(CloseCode.INTERNAL_ERROR)
+"""When a callback, or a generator that is being sent, has raised. The peer is told no more of it."""
 
 
 class Closing:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from ws4py.around import Surroundings
 from ws4py.blocking import BlockingConnection
+from ws4py.closing import APPLICATION_FAILED
 from ws4py.exc import ConnectionClosed
 from ws4py.framing import OPCODE_BINARY, OPCODE_PING, OPCODE_PONG
 from ws4py.messaging import CloseCode, CloseControlMessage, Message
@@ -77,8 +78,8 @@ class Runner:
             while going_on and websocket.stream is stream and not websocket.terminated:
                 going_on = websocket.once()
         except BaseException as error:
-            code = CloseCode.INTERNAL_ERROR if isinstance(error, Exception) else CloseCode.GOING_AWAY
-            connection.close(CloseControlMessage(code))
+            failed = isinstance(error, Exception)
+            connection.close(APPLICATION_FAILED if failed else CloseControlMessage(CloseCode.GOING_AWAY))
             raise
         finally:
             if stop is not None:
@@ -181,7 +182,7 @@ class Runner:
             if opcode <= OPCODE_BINARY:
                 self._call(websocket.received_message, message)
             elif opcode == OPCODE_PING:
-                if not self._answer(message.data):
+                if not self._answer(stream, message):
                     return False
             elif opcode == OPCODE_PONG:
                 if not connection.ponged(message.data):
@@ -195,10 +196,12 @@ class Runner:
             return False
         return not connection.too_fast(stream)
 
-    def _answer(self, data: bytes) -> bool:
+    def _answer(self, stream: Stream, message: Message) -> bool:
         """Answer a Ping; tell whether to go on."""
+        reply = stream.reply(message)
         try:
-            self.connection.send_soon(OPCODE_PONG, data)
+            if reply is not None:
+                self.connection.send_soon(*reply)
         except ConnectionClosed:
             return not self.websocket.terminated
         return True
@@ -222,7 +225,7 @@ class Runner:
                 return
             logger.error("A handler of %r raised", self.websocket, exc_info=error)
             connection.failed = True
-            connection.close(CloseControlMessage(CloseCode.INTERNAL_ERROR))
+            connection.close(APPLICATION_FAILED)
             report(self.websocket, error)
 
     def _surround(self, callback: Callable[..., object], *arguments: Any) -> None:

@@ -383,6 +383,13 @@ class Stream:
             self._finish_message(buffer, found)
         return made
 
+    def reply(self, message: Message) -> tuple[int, bytes] | None:
+        """Return what a message of the peer's calls for at once, as an opcode and a payload: a Ping for a Pong with the
+        same payload (section 5.5.3); None for nothing. What a Close and what is wrong call for,
+        :attr:`closing_handshake` says.
+        """
+        return (OPCODE_PONG, message.data) if message.opcode == OPCODE_PING else None
+
     def encode(self, first: int, payload: bytes) -> bytes:
         """Return one frame, masked with a fresh random key if this side masks. No codec sees it.
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from ws4py.backends.ports import BROKEN, Port
+from ws4py.closing import APPLICATION_FAILED
 from ws4py.exc import ConnectionClosed, SlowConsumer, WebSocketException
 from ws4py.framing import FIN, OPCODE_CLOSE, fragments
-from ws4py.messaging import CloseCode, CloseControlMessage
+from ws4py.messaging import CloseControlMessage
 from ws4py.streaming import Stream
 
 __all__ = ["Writer"]
@@ -136,7 +137,7 @@ class Writer:
                 begun = True
         except BaseException as error:
             if begun or not (now and isinstance(error, SlowConsumer)):
-                self.close(CloseControlMessage(CloseCode.INTERNAL_ERROR))
+                self.close(APPLICATION_FAILED)
             self._end_fragments(0.0 if now else self.close_timeout)
             raise
         else:

@@ -8,14 +8,13 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from ws4py.closing import CLOSED
+from ws4py.closing import CLOSED, KEEPALIVE_TIMEOUT
 from ws4py.engine.connection import Connection
 from ws4py.engine.core import Core
 from ws4py.engine.inbox import END
 from ws4py.engine.timers import TimerWheel
 from ws4py.framing import OPCODE_PING
 from ws4py.keepalive import Keepalive, Verdict
-from ws4py.messaging import CloseCode, CloseControlMessage
 
 __all__ = ["Lifecycle"]
 
@@ -219,7 +218,7 @@ class Lifecycle:
         verdict = keepalive.act(now, interval, timeout, heard_at)
         if verdict is Verdict.DEAD:
             self._engine.count_limit("ping_timeout")
-            connection.give_up(CloseControlMessage(CloseCode.INTERNAL_ERROR, "Keepalive ping timeout"))
+            connection.give_up(KEEPALIVE_TIMEOUT)
             self._engine.send([connection])
             self.abort(connection)
             return

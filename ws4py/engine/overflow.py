@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from typing import Final
 
+from ws4py.closing import SLOW_CONSUMER
 from ws4py.engine.core import Line
 from ws4py.engine.sender import Sender, Waiting
-from ws4py.messaging import CloseCode, CloseControlMessage
 
 __all__ = ["OVERFLOW"]
 
 
 def _close(connection: Line, waiting: Waiting, key: Hashable) -> bool:
-    connection.give_up_locked(CloseControlMessage(CloseCode.TRY_AGAIN_LATER, "Slow consumer"))
+    connection.give_up_locked(SLOW_CONSUMER)
     return False
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from ws4py.closing import MESSAGE_TIMEOUT
 from ws4py.deadline import MessageDeadline
 from ws4py.engine.connection import Connection
 from ws4py.engine.core import Core
 from ws4py.engine.traffic import Traffic
 from ws4py.exc import TooManyFragmentsException
-from ws4py.framing import OPCODE_BINARY, OPCODE_PING, OPCODE_PONG, OPCODE_TEXT
+from ws4py.framing import OPCODE_BINARY, OPCODE_PONG, OPCODE_TEXT
 from ws4py.messaging import CloseCode, CloseControlMessage, Message
 
 __all__ = ["Reader"]
@@ -138,8 +139,9 @@ class Reader:
         if opcode <= OPCODE_BINARY:
             return False
         self._engine.counters.controls_received[opcode] += 1
-        if opcode == OPCODE_PING:
-            connection.send_control_now(OPCODE_PONG, message.data)
+        reply = connection.stream.reply(message)
+        if reply is not None:
+            connection.send_control_now(*reply)
         return opcode != OPCODE_PONG or self._is_own(connection, message)
 
     def _is_own(self, connection: Connection, pong: Message) -> bool:
@@ -185,6 +187,6 @@ class Reader:
         if not deadline.is_late(now, connection.stream.unfinished_size):
             return False
         engine.count_limit("message_timeout")
-        connection.give_up(CloseControlMessage(CloseCode.POLICY_VIOLATION, "A message was not finished in time"))
+        connection.give_up(MESSAGE_TIMEOUT)
         engine.lifecycle.end_reading(connection)
         return True

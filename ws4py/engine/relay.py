@@ -23,10 +23,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from ws4py.closing import SLOW_CONSUMER
 from ws4py.engine.connection import Connection
 from ws4py.exc import ConnectionClosed, SlowConsumer, WebSocketException
 from ws4py.framing import OPCODE_BINARY, OPCODE_CLOSE, apply_mask
-from ws4py.messaging import CloseCode, CloseControlMessage
+from ws4py.messaging import CloseControlMessage
 
 __all__ = ["Errand", "InheritedConnection", "Relay", "carry_out", "has_room"]
 
@@ -263,7 +264,7 @@ def carry_out(connection: Connection, opcode: int, payload: bytes) -> None:
         elif opcode == GIVE_UP:
             if not has_room(connection):
                 connection.engine.count_limit("send_timeout")
-                connection.give_up(CloseControlMessage(CloseCode.TRY_AGAIN_LATER, "Slow consumer"))
+                connection.give_up(SLOW_CONSUMER)
                 connection.engine.mark_dirty(connection)
         elif opcode > OPCODE_BINARY:
             connection.send_control_now(opcode, payload)

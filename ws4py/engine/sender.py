@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
+from ws4py.closing import APPLICATION_FAILED, SLOW_CONSUMER
 from ws4py.engine.core import Line
 from ws4py.exc import ConnectionClosed, SlowConsumer, WebSocketException
 from ws4py.framing import FIN, fragments
-from ws4py.messaging import CloseCode, CloseControlMessage
+from ws4py.messaging import CloseControlMessage
 
 __all__ = ["Sender", "Waiting"]
 
@@ -200,7 +201,7 @@ class Sender:
         self._check(own)
         if not roomy:
             engine.count_limit(limit)
-            connection.give_up_locked(CloseControlMessage(CloseCode.TRY_AGAIN_LATER, "Slow consumer"))
+            connection.give_up_locked(SLOW_CONSUMER)
             connection.lock.release()
             try:
                 engine.mark_dirty(connection)
@@ -273,7 +274,7 @@ class Sender:
             for first, part in fragments(opcode, parts):
                 self.put(encode(first, part), opcode, first & FIN != 0, len(part), own=True, timeout=timeout)
         except BaseException:
-            connection.close(CloseControlMessage(CloseCode.INTERNAL_ERROR))
+            connection.close(APPLICATION_FAILED)
             with connection.lock:  # there is no place for them behind half a message
                 self._deferred.clear()
                 self.deferred_size = 0

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ws4py.around import Surroundings
+from ws4py.closing import APPLICATION_FAILED
 from ws4py.engine import END, OPENED, Connection
 from ws4py.engine.counters import WorkerCounters
 from ws4py.exc import ConnectionClosed
 from ws4py.framing import OPCODE_BINARY
 from ws4py.logs import Named
-from ws4py.messaging import CloseCode, CloseControlMessage
 from ws4py.websocket import WebSocket
 
 __all__ = ["Bulkhead", "Member"]
@@ -203,7 +203,7 @@ class Member(Named):
         logger.error("A handler of %s raised", self, exc_info=error)
         if not self.finishing and not self.abandoned:
             self.failed = True
-            self.connection.close(CloseControlMessage(CloseCode.INTERNAL_ERROR))
+            self.connection.close(APPLICATION_FAILED)
         try:
             self._call(self.websocket.unhandled_error, error)
         except BaseException as another:
