@@ -568,6 +568,39 @@ def test_many_threads_send_and_nothing_interleaves(stage: Stage) -> None:
     task.result()
 
 
+def test_of_several_threads_that_close_one_does_and_nothing_follows(stage: Stage) -> None:
+    def send_parts(websocket: WebSocket) -> None:
+        websocket.send(str(number) for number in range(20))
+
+    def attempt(act: Any, websocket: WebSocket, barrier: threading.Barrier) -> None:
+        barrier.wait(PATIENCE)
+        try:
+            act(websocket)
+        except ConnectionClosed:
+            pass  # another one was first
+
+    acts: list[Any] = [
+        send_parts,
+        lambda websocket: websocket.send("whole"),
+        lambda websocket: websocket.ping(b"x"),
+        *(lambda websocket, code=code: websocket.close(code) for code in (4000, 4001, 4002)),
+    ]
+    for _ in range(30):
+        websocket, peer, task = run(stage)
+        barrier = threading.Barrier(len(acts))
+        for other in [start_thread(attempt, act, websocket, barrier) for act in acts]:
+            other.result()
+        frames = peer.receive_rest_until_close()
+        code = int.from_bytes(frames[-1].payload, "big")
+        assert code in (4000, 4001, 4002)
+        peer.send(peer.goodbye(code))
+        assert peer.receive_rest() == [], "nothing follows a Close"
+        task.result()
+        parts = [frame for frame in frames if frame.opcode == 0 or frame.first == OPCODE_TEXT]
+        assert b"".join(part.payload for part in parts) in (b"", b"".join(b"%d" % number for number in range(20)))
+        assert websocket.end() == (code, b"")
+
+
 def test_two_threads_that_are_the_first_to_send_share_one_connection(stage: Stage) -> None:
     """Each with a lock of its own would interleave."""
     inside = threading.Event()
