@@ -119,7 +119,7 @@ class Program:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(at_port(other.code, port))
         if block.language == "console":
-            self.command = shlex.split(at_port(block.code, port).removeprefix("$ "))
+            self.command = shlex.split(at_port(block.code, port).removeprefix("$ ").replace("\\\n", " "))
         else:
             parts = [block.notes.get("Before it:", ""), block.code, block.notes.get("After it:", "")]
             (directory / "program.py").write_text(at_port("\n\n".join(parts), port))
