@@ -92,8 +92,10 @@ class Reader:
             connection.active_at = engine.read_at
             if connection.deliver(messages, size):
                 engine.ready.append(connection.owner)
-        if stream.ended:
-            self._end_of_stream(connection)
+        if stream.ended:  # the peer has sent its Close, or broken a rule
+            if stream.error is not None:
+                self._count_failure(connection, stream.error)
+            engine.lifecycle.end_reading(connection)
             return
         excess = None if rate is None else rate.excess(stream)
         if excess is not None:
@@ -154,17 +156,13 @@ class Reader:
             return True
         return not connection.owner.wants_pongs or (keepalive is not None and pong.data == keepalive.payload)
 
-    def _end_of_stream(self, connection: Connection) -> None:
-        """The peer has sent its Close, or broken a rule."""
-        stream = connection.stream
-        error = stream.error
-        if error is not None:
-            logger.debug("%s is closed with %s: %s", connection.owner, error.code, error)
-            if stream.failure is TooManyFragmentsException:
-                self._engine.count_limit("max_fragments")
-            elif error.code == CloseCode.MESSAGE_TOO_BIG:
-                self._engine.count_limit("max_message_size")
-        self._engine.lifecycle.end_reading(connection)
+    def _count_failure(self, connection: Connection, error: CloseControlMessage) -> None:
+        """Log the rule that the peer has broken, and count it if it is a limit."""
+        logger.debug("%s is closed with %s: %s", connection.owner, error.code, error)
+        if connection.stream.failure is TooManyFragmentsException:
+            self._engine.count_limit("max_fragments")
+        elif error.code == CloseCode.MESSAGE_TOO_BIG:
+            self._engine.count_limit("max_message_size")
 
     # --- the deadline of a message ------------------------------------------------------------------------------------
 

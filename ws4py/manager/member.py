@@ -151,18 +151,17 @@ class Member(Named):
                             around.call(websocket, websocket.received_message, item)
                     except BaseException as error:  # noqa: BLE001 - a handler must not end a thread of ours
                         self._raised(error, counters)
-            else:
+            elif item is not END:
                 self._handle_other(item, counters)
+            elif not self.abandoned:
+                self._finish(counters)
         return connection.rest()
 
     def _handle_other(self, item: Any, counters: WorkerCounters) -> None:
-        """Run the callback for what is not a message."""
+        """Run the callback for what is neither a message nor the end."""
         try:
             if item is OPENED:
                 self._call(self.websocket.opened)
-            elif item is END:
-                if not self.abandoned:
-                    self._finish()
             elif not self.failed:
                 self._call(self.websocket.ponged, item)
         except BaseException as error:  # noqa: BLE001 - a handler must not end a thread of ours
@@ -174,18 +173,20 @@ class Member(Named):
         else:
             self.around.call(self.websocket, callback, *arguments)
 
-    def _finish(self) -> None:
+    def _finish(self, counters: WorkerCounters) -> None:
         """Answer the peer's Close if that is still to be done, and call closed()."""
         connection = self.connection
-        if connection.reply_to_close():
-            connection.engine.mark_dirty(connection)  # closed() may take its time
-        self.finishing = True
         try:
+            if connection.reply_to_close():
+                connection.engine.mark_dirty(connection)  # closed() may take its time
+            self.finishing = True
             try:
                 self._call(self.websocket.terminate)
             finally:
                 if self.around is not None and self.websocket.close_code is None:
                     self.websocket.terminate()  # what is around it has raised before closed() was called
+        except BaseException as error:  # noqa: BLE001 - a handler must not end a thread of ours
+            self._raised(error, counters)
         finally:
             self.finished = True
             connection.engine.mark_dirty(connection)
