@@ -71,6 +71,13 @@ PEERS: Final = {
     for peer in (
         Peer("ws4py", "ws4py", "ours", "cherrypy_server.py", able=EVERYTHING | {"max_workers"}),
         Peer("ws4py-workers0", "ws4py, workers=0", "ours", "cherrypy_server.py", ("workers=0",), EVERYTHING),
+        Peer(
+            "ws4py-own",
+            "ws4py, own server",
+            "ours",
+            "threaded_server.py",
+            able=EVERYTHING - {"http"} | {"max_workers"},
+        ),
         Peer("ws4py-gevent", "ws4py, gevent", "ours", "gevent_server.py"),
         Peer("ws4py-0.6", "ws4py 0.6.0, CherryPy", "ws4py-0.6.0", "cherrypy_server.py", able=NO_DEFLATE),
         Peer("ws4py-0.6-gevent", "ws4py 0.6.0, gevent", "ws4py-0.6.0", "gevent_server.py", able=NO_DEFLATE - {"ping"}),
