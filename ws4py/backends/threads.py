@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ws4py.engine.pollers import Poller, default_poller
 from ws4py.engine.relay import Relay
-from ws4py.engine.sockets import ManagedSocket, take_over
+from ws4py.engine.sockets import managed_part, take_over
 from ws4py.engine.transport import Transport, make_transport
 from ws4py.engine.wakeup import Wakeup
 
@@ -71,8 +71,9 @@ class Threads:
         :param on_close: is called when the application closes that.
         """
         sock = take_over(sock)
-        if isinstance(sock, ManagedSocket):
-            sock.manage(on_close)
+        managed = managed_part(sock)
+        if managed is not None:
+            managed.manage(on_close)
         return make_transport(sock), sock
 
     def breathe(self) -> None:
@@ -82,6 +83,7 @@ class Threads:
 
 def let_go(sock: Any) -> None:
     """Give a socket that an engine had back to the application, open and blocking."""
-    if isinstance(sock, ManagedSocket):
-        sock.release()
+    managed = managed_part(sock)
+    if managed is not None:
+        managed.release()
     sock.setblocking(True)

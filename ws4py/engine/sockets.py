@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["ManagedSocket", "take_over"]
+__all__ = ["ManagedSocket", "managed_part", "take_over"]
 
 
 class ManagedSocket(socket.socket):
@@ -59,8 +59,23 @@ class ManagedSocket(socket.socket):
         super().close()
 
 
+def managed_part(sock: Any) -> ManagedSocket | None:
+    """Return what of a socket is a :class:`ManagedSocket`: itself, or what pyOpenSSL wraps, also as cheroot wraps that;
+    None if nothing is.
+    """
+    inner = getattr(getattr(sock, "_ssl_conn", sock), "_socket", sock)
+    return inner if isinstance(inner, ManagedSocket) else None
+
+
 def take_over(sock: Any) -> Any:
-    """Return a :class:`ManagedSocket` in the place of a plain socket, which is detached; another one as it is."""
+    """Return a :class:`ManagedSocket` in the place of a plain socket, which is detached; another one as it is.
+
+    One of pyOpenSSL has a ManagedSocket inside from then on: OpenSSL itself writes to the number, whoever has that.
+    """
+    connection = getattr(sock, "_ssl_conn", sock)
+    if hasattr(connection, "get_cipher_list") and hasattr(connection, "_socket"):
+        connection._socket = take_over(connection._socket)
+        return sock
     if type(sock) is ManagedSocket:
         return sock
     if type(sock) is not ManagedSocket.__base__ or not isinstance(sock, _socket.socket):

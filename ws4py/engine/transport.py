@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from ws4py.engine.sockets import ManagedSocket
+from ws4py.engine.sockets import ManagedSocket, managed_part
 
 __all__ = ["PlainTransport", "TLSTransport", "Transport", "make_transport"]
 
@@ -249,8 +249,12 @@ class TLSTransport:
 
     def close(self) -> None:
         """See :meth:`Transport.close`."""
+        managed = managed_part(self._sock)
         try:
-            self._sock.close()
+            if managed is None:
+                self._sock.close()
+            else:
+                managed.give_back()
         except self._errors:
             pass  # the descriptor is gone all the same
 
