@@ -1,8 +1,7 @@
-"""The example that runs loops of Flask-Sock and gevent-websocket. ``docs/moving.rst`` has programs that use it."""
+"""Functions that receive in a loop. ``docs/moving.rst`` has programs of Flask-Sock and gevent-websocket that do."""
 
 from __future__ import annotations
 
-import importlib
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -15,17 +14,16 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.helpers import PATIENCE, start_thread, wait_for
 from ws4py import ConnectionClosed, WebSocketServer
-
-receive_loop: Any = importlib.import_module("examples.receive_loop")
+from ws4py.frameworks.receiving import Receiver, ReceivingWebSocket
 
 
 @contextmanager
 def handled(function: Callable[[Any], object]) -> Iterator[ClientConnection]:
     """Serve a function of a loop, and connect."""
 
-    class Handled(receive_loop.Loop):
-        def handle(self) -> None:
-            function(self)
+    class Handled(ReceivingWebSocket):
+        def function(self, receiver: Receiver) -> None:
+            function(receiver)
 
     with WebSocketServer(("127.0.0.1", 0), Handled) as server:
         task = start_thread(server.serve_forever)
