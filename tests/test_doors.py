@@ -138,6 +138,27 @@ def test_the_access_log(kind: str) -> None:
         assert not any("roken pipe" in text or "rror" in text or "Traceback" in text for text in rest), rest
 
 
+@pytest.mark.parametrize("kind", [*NEWEST, "gunicorn-gevent", "werkzeug", "waitress", "uwsgi"])
+def test_clients_that_vanish(kind: str) -> None:
+    """Some before the answer, some after it: nothing stays of them, and nothing is said."""
+    with Door(kind) as server:
+        before = server.state()["descriptors"]
+        for number in range(30):
+            peer = server.connect()
+            peer.sock.sendall(peer.handshake("/ws"))
+            if number % 2:
+                peer.read_response()
+            if number % 3:
+                peer.reset()
+            else:
+                peer.close()
+        with server.open("/ws") as peer:
+            peer.echo("here")
+            peer.finish()
+        eventually(lambda: server.state()["descriptors"] <= before + 8, "the sockets are closed")
+        assert "roken pipe" not in server.log()
+
+
 @shows("descriptors", *NEWEST, "werkzeug", "werkzeug-single", "wsgiref", "django", "waitress", "uwsgi")
 def test_no_descriptors_are_left(kind: str) -> None:
     """The rest is answered 503, and the server lives: those that are open, and pages."""
