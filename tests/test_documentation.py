@@ -233,3 +233,15 @@ def check_by_nginx(block: Block, directory: Path) -> None:
     command = ["nginx", "-t", "-p", str(directory), "-c", str(configuration)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_layers_are_those_of_the_contract() -> None:
+    """What the design's page lists from top to bottom is in the order of import-linter's."""
+    contract = (ROOT / "pyproject.toml").read_text().partition('id = "layers"')[2].partition("\n]\n")[0]
+    layers = [re.findall(r"\w+", line) for line in contract.splitlines() if line.startswith('    "')]
+    places = {name: place for place, names in enumerate(layers) for name in names}
+    page = (ROOT / "docs" / "design.rst").read_text().partition("The layers\n")[2].partition("\nEach rule")[0]
+    rows = [re.findall(r"``ws4py\.(\w+)``", row[:36]) for row in page.splitlines()]
+    listed = [places[name] for names in rows for name in names]
+    assert len(listed) > 15
+    assert listed == sorted(listed)
