@@ -22,6 +22,7 @@ from websockets.sync.client import connect, unix_connect
 
 from tests.helpers import Recorder, Task, open_fds, quiet, stays, until, wait_for
 from tests.serving import PATIENCE, Peer, Response, certificates, close_frame, frame
+from tests.test_manager_life import FragilePoller
 from ws4py.exc import HandshakeError
 from ws4py.manager import WebSocketManager
 from ws4py.messaging import Message
@@ -681,10 +682,26 @@ def test_what_breaks_the_thread_ends_the_server(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(Acceptor, "_turn", fail)
     server = WebSocketServer(("127.0.0.1", 0))
-    with quiet() as records, pytest.raises(RuntimeError, match="could not accept"):
+    with quiet() as records, pytest.raises(RuntimeError, match="has failed"):
         server.serve_forever()
     assert records[0].levelno == logging.CRITICAL
     assert not server.manager.is_alive()
+
+
+def test_a_manager_that_fails_ends_the_server() -> None:
+    poller = FragilePoller()
+    manager = WebSocketManager(poller=poller)
+    server = WebSocketServer(("127.0.0.1", 0), EchoWebSocket, manager=manager)
+    serving = Task(server.serve_forever)
+    with quiet(), connect(f"ws://127.0.0.1:{server.server_address[1]}") as client:
+        client.send("here")
+        assert client.recv(timeout=PATIENCE) == "here"
+        poller.fails_to = "poll"
+        with pytest.raises(RuntimeError, match="has failed"):
+            serving.result()
+    assert manager.failed
+    assert manager.on_failure is None
+    poller.release()
 
 
 def test_a_manager_of_ones_own(serve: Serve) -> None:

@@ -4,6 +4,7 @@ answer.
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Callable
 from enum import IntEnum
@@ -17,6 +18,8 @@ from ws4py.server.running import hand_over
 from ws4py.websocket import WebSocket
 
 __all__ = ["Opening", "Want"]
+
+logger = logging.getLogger("ws4py")
 
 RECEIVE: Final = 65536
 
@@ -105,7 +108,8 @@ class Opening:
             return Want.READ
         except ssl.SSLWantWriteError:
             return Want.WRITE
-        except OSError:  # the client has gone, or does not speak TLS
+        except OSError as error:  # the client has gone, or does not speak TLS
+            logger.debug("A connection has ended before it was a websocket: %s", error)
             self.abort()
             return Want.NOTHING
         except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 import sys
@@ -153,10 +154,10 @@ class Responder:
             "wsgi.url_scheme": caller.scheme,
         }
         if isinstance(caller.address, tuple):
-            environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = str(caller.address[0]), str(caller.address[1])
+            environ["REMOTE_ADDR"] = str(caller.address[0])
         for key, value in head.headers.items():
             if "_" not in key:  # it would be taken for another one that has dashes, which a proxy has perhaps set
-                environ[_PLAIN.get(key) or "HTTP_" + key.upper().replace("-", "_")] = value
+                environ[_variable(key)] = value
         return environ
 
     def _call(self, path: str, application: Application, environ: dict[str, Any], caller: Caller) -> Reply:
@@ -196,6 +197,12 @@ class Responder:
             if reply is None and "ws4py.websocket" in environ:
                 environ["ws4py.websocket"].sock = None
         return _complete(Answer(int(status[:3]), b"".join(written) + body, headers), environ["REQUEST_METHOD"])
+
+
+@functools.lru_cache(maxsize=256)
+def _variable(name: str) -> str:
+    """Return the name that a header has in an environ, one and the same object each time."""
+    return _PLAIN.get(name) or "HTTP_" + name.upper().replace("-", "_")
 
 
 def _as_in_wsgi(path: str) -> str:

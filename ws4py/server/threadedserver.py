@@ -28,6 +28,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from ws4py.around import Around
+from ws4py.exc import ManagerError
 from ws4py.extensions import Extension
 from ws4py.manager import WebSocketManager
 from ws4py.server.acceptor import Acceptor
@@ -225,9 +226,13 @@ class WebSocketServer:
             thread = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
             self._acceptor = acceptor
             try:
+                if self._ended:  # a signal handler has shut it down just now
+                    raise RuntimeError("This server has ended")
                 if not self.manager.running:
                     if not self.manager.is_alive():
                         self.manager.daemon = True  # the server stops it
+                    if self.manager.on_failure is None:
+                        self.manager.on_failure = self._fail
                     self.manager.start()
                     self._owns_manager = True
                 thread.start()
@@ -252,9 +257,16 @@ class WebSocketServer:
             self._error = error
         finally:
             self._ended = True
+            if self.manager.on_failure == self._fail:
+                self.manager.on_failure = None
             self._remove_unix_path()
             if self._owns_manager:
                 shut_down(self.manager)
+
+    def _fail(self) -> None:
+        """The manager has failed, which is in the log: there is nothing to serve."""
+        self._error = ManagerError("The manager of the websockets has failed")
+        self.shutdown()
 
     def serve_forever(self) -> None:
         """Serve until :meth:`shutdown` is called, and return when all websockets are closed. It starts the server if
@@ -262,7 +274,7 @@ class WebSocketServer:
 
         An exception in this thread, such as a KeyboardInterrupt, shuts the server down and goes on.
 
-        :raises RuntimeError: if the server has ended, or has failed.
+        :raises RuntimeError: if the server has ended before; if it, or a manager that it has started, has failed.
         """
         if self._thread is None:
             self.start()
@@ -272,7 +284,7 @@ class WebSocketServer:
             self.shutdown()
             self.join()
         if self._error is not None:
-            raise RuntimeError("The server could not accept connections any more") from self._error
+            raise RuntimeError("The server has failed") from self._error
 
     def shutdown(self) -> None:
         """Accept no more, drop the handshakes that are under way, and close every websocket with 1001.
@@ -281,12 +293,12 @@ class WebSocketServer:
         that was running before the server is left as it is, with its websockets.
         """
         with self._guard:
-            if self._thread is None:
+            if self._acceptor is not None:
+                self._acceptor.stop()
+            else:
                 self._ended = True
                 self._socket.close()
                 self._remove_unix_path()
-            elif self._acceptor is not None:
-                self._acceptor.stop()
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the server, and its manager, have ended.
