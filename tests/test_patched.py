@@ -33,9 +33,25 @@ def run(program: str, *arguments: str) -> str:
 @pytest.mark.parametrize("library", ["gevent", "eventlet"])
 def test_a_plain_manager(library: str, options: str) -> None:
     """It gives way to the other greenlets, busy or idle; what blocks is the caller's own affair, as on threads."""
+    check(library, options)
+
+
+@pytest.mark.parametrize("library", ["gevent", "eventlet"])
+def test_a_plain_manager_with_many_descriptors(library: str) -> None:
+    """There is no epoll there; but select() alone would be at its end with 1024 of them."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    try:
+        check(library, "{}", "1100")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def check(library: str, *arguments: str) -> None:
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
-    assert json.loads(run("patched.py", library, options)) == {
+    assert json.loads(run("patched.py", library, *arguments)) == {
         "others run while nothing comes": True,
         "idle": True,
         "broadcast": 3,

@@ -15,14 +15,16 @@ import pytest
 
 from tests.helpers import PATIENCE, EchoRecorder, Stage, quiet, start_thread, unix_pair, wait_for
 from ws4py.engine.pollers import READ, WRITE, default_poller
-from ws4py.manager import EPollPoller, KQueuePoller, Poller, SelectPoller
+from ws4py.manager import EPollPoller, KQueuePoller, Poller, PollPoller, SelectPoller
 
 needs_epoll = pytest.mark.skipif(not hasattr(select, "epoll"), reason="this system has no epoll")
+needs_poll = pytest.mark.skipif(not hasattr(select, "poll"), reason="this system has no poll")
 needs_kqueue = pytest.mark.skipif(not hasattr(select, "kqueue"), reason="this system has no kqueue")
 
 KINDS = [
     pytest.param(EPollPoller, marks=needs_epoll),
     pytest.param(KQueuePoller, marks=needs_kqueue),
+    pytest.param(PollPoller, marks=needs_poll),
     SelectPoller,
 ]
 
@@ -210,8 +212,8 @@ def test_kqueue_says_that_there_is_none() -> None:
 
 def test_the_default_is_the_systems_best() -> None:
     poller = default_poller()
-    best = EPollPoller if hasattr(select, "epoll") else KQueuePoller if hasattr(select, "kqueue") else SelectPoller
-    assert type(poller) is best
+    kinds = {"epoll": EPollPoller, "kqueue": KQueuePoller, "poll": PollPoller, "select": SelectPoller}
+    assert type(poller) is next(kind for name, kind in kinds.items() if hasattr(select, name))
     poller.release()
 
 

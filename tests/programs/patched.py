@@ -1,6 +1,6 @@
-"""A plain WebSocketManager in a process whose threads are greenlets: ``patched.py gevent|eventlet OPTIONS``.
+"""A plain WebSocketManager in a process whose threads are greenlets: ``patched.py gevent|eventlet OPTIONS [NUMBER]``.
 
-OPTIONS are those of the manager, as JSON; so is what the program says at its end.
+OPTIONS are those of the manager, as JSON; so is what the program says at its end. NUMBER descriptors are open before.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ else:
 
     monkey_patch()
 
+import os
 import socket
 import threading
 import time
@@ -25,6 +26,8 @@ from ws4py.messaging import Message
 from ws4py.websocket import EchoWebSocket
 
 options = json.loads(sys.argv[2])
+for _ in range(int(sys.argv[3]) if len(sys.argv) > 3 else 0):
+    os.dup(0)
 workers = options.get("workers", 32)
 entered, gate = threading.Event(), threading.Event()
 ends: list[int] = []

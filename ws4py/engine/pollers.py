@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import select
 import sys
+from types import BuiltinFunctionType
 from typing import Any, Final, Protocol
 
 from ws4py.engine.system import KeptLock
 
-__all__ = ["LONGEST_WAIT", "EPollPoller", "KQueuePoller", "Poller", "SelectPoller", "default_poller"]
+__all__ = ["LONGEST_WAIT", "EPollPoller", "KQueuePoller", "PollPoller", "Poller", "SelectPoller", "default_poller"]
 
 READ: Final = 1
 WRITE: Final = 2
@@ -172,8 +174,57 @@ class KQueuePoller:
         self._interests.clear()
 
 
+class PollPoller:
+    """poll(), level-triggered: what a process has that gevent has patched, where it gives way to the other greenlets.
+
+    :param timeout: the longest wait of a ``poll()`` without one, in seconds; None is for ever.
+    """
+
+    def __init__(self, timeout: float | None = None) -> None:
+        self.timeout = timeout
+        self._poll = select.poll()
+
+    def register(self, fd: int, interest: int = READ) -> None:
+        """Watch ``fd``."""
+        self._poll.register(_checked(fd), _POLL_MASKS[interest])
+
+    def modify(self, fd: int, interest: int) -> None:
+        """Change what ``fd`` is watched for."""
+        self._poll.modify(fd, _POLL_MASKS[interest])
+
+    def unregister(self, fd: int) -> None:
+        """Watch ``fd`` no longer."""
+        try:
+            self._poll.unregister(fd)
+        except (KeyError, ValueError):
+            pass  # never registered, or no descriptor: either way it is not watched
+
+    def poll(self, timeout: float | None = None) -> list[Event]:
+        """Return what is ready, after at most ``timeout`` seconds."""
+        timeout = _bounded(self.timeout if timeout is None else timeout)
+        ready = self._poll.poll(None if timeout is None else math.ceil(timeout * 1000))
+        return [(fd, _poll_event(mask)) for fd, mask in ready]
+
+    def release(self) -> None:
+        """Forget all descriptors."""
+        self._poll = select.poll()
+
+
+if sys.platform != "win32":
+    _POLL_MASKS: Final = {READ: select.POLLIN, WRITE: select.POLLOUT, READ | WRITE: select.POLLIN | select.POLLOUT}
+else:
+    _POLL_MASKS = {}
+
+
+def _poll_event(mask: int) -> int:
+    """Read an error or a hang-up as both; see :func:`_epoll_event`."""
+    if mask & ~(select.POLLIN | select.POLLOUT):
+        return READ | WRITE
+    return READ * bool(mask & select.POLLIN) | WRITE * bool(mask & select.POLLOUT)
+
+
 class SelectPoller:
-    """select(), which is everywhere, for descriptors below 1024.
+    """select(), which is everywhere, for descriptors below 1024; a library that has replaced it may have no such limit.
 
     :param timeout: the longest wait of a ``poll()`` without one, in seconds; None is for ever.
     """
@@ -189,7 +240,8 @@ class SelectPoller:
 
         :raises ValueError: if select() can't watch so high a number.
         """
-        if _checked(fd) >= self.MAX_FD and sys.platform != "win32":
+        limited = sys.platform != "win32" and isinstance(select.select, BuiltinFunctionType)
+        if _checked(fd) >= self.MAX_FD and limited:
             raise ValueError(f"select() watches descriptors below {self.MAX_FD}, not {fd}: use another poller")
         self._interests[fd] = interest
 
@@ -241,4 +293,6 @@ def default_poller() -> Poller:
         return EPollPoller()
     if hasattr(select, "kqueue"):
         return KQueuePoller()
+    if hasattr(select, "poll"):
+        return PollPoller()
     return SelectPoller()

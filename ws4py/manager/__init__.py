@@ -1,10 +1,10 @@
 """The manager of websockets: who is open, and who runs their callbacks."""
 
-from ws4py.engine.pollers import EPollPoller, KQueuePoller, Poller, SelectPoller
+from ws4py.engine.pollers import EPollPoller, KQueuePoller, Poller, PollPoller, SelectPoller
 from ws4py.limits import Limits
 from ws4py.manager.manager import WebSocketManager
 
-__all__ = ["EPollPoller", "KQueuePoller", "Limits", "Poller", "SelectPoller", "WebSocketManager"]
+__all__ = ["EPollPoller", "KQueuePoller", "Limits", "PollPoller", "Poller", "SelectPoller", "WebSocketManager"]
 
 
 # --- names of 0.6 -----------------------------------------------------------------------------------------------------
