@@ -159,7 +159,9 @@ def test_clients_that_vanish(kind: str) -> None:
         assert "roken pipe" not in server.log()
 
 
-@shows("descriptors", *NEWEST, "werkzeug", "werkzeug-single", "wsgiref", "django", "waitress", "uwsgi")
+@shows(
+    "descriptors", *NEWEST, "gunicorn-gevent", "werkzeug", "werkzeug-single", "wsgiref", "django", "waitress", "uwsgi"
+)
 def test_no_descriptors_are_left(kind: str) -> None:
     """The rest is answered 503, and the server lives: those that are open, and pages."""
     with Door(kind, descriptors=(200, 200)) as server:
@@ -280,6 +282,20 @@ def test_a_preloaded_application(kind: str) -> None:
         peers = open_many(server, 20)
         for peer in peers:
             peer.echo("here")
+        server.end()
+        expect_1001(peers)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in GUNICORNS if "gthread" in kind])
+def test_websockets_are_no_connections_of_gunicorns(kind: str) -> None:
+    """Neither those that are open nor those that have ended: it counts rightly, and goes on to accept."""
+    with Door(kind, "--worker-connections", "10") as server:
+        for _ in range(30):
+            with server.open("/ws") as peer:
+                peer.echo("here")
+                peer.finish()
+        peers = open_many(server, 40)
+        assert server.state()["threads"] < 20
         server.end()
         expect_1001(peers)
 

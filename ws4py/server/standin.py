@@ -23,7 +23,7 @@ else:
     SUPPORTED: Final = True
     """Whether this system has what it takes: a descriptor can be made another's while its number is used."""
 
-__all__ = ["SUPPORTED", "Taken", "close_far", "raise_limit", "take"]
+__all__ = ["SUPPORTED", "Taken", "check_reserve", "close_far", "raise_limit", "take"]
 
 LOW: Final = 1024
 """Numbers of descriptors below this are left to the server, as far as there are others: some servers use select()."""
@@ -32,6 +32,9 @@ RESERVE: Final = 128
 """How many descriptors are left to the server and the application at least, so that accepting a connection or opening a
 file never fails for want of one: gunicorn's worker, for one, would end.
 """
+
+
+NO_MORE: Final = f"{RESERVE} descriptors are kept for the server, and no others are left"
 
 
 class Taken(NamedTuple):
@@ -118,19 +121,34 @@ def _duplicate(fd: int) -> int:
 
 
 def _check(number: int) -> None:
+    """See whether a connection that is taken away may have a number.
+
+    :raises OSError: if not.
+    """
+    if number >= _numbers().stop:
+        raise OSError(NO_MORE)
+
+
+def check_reserve(number: int) -> None:
     """See whether the reserve is there, by a number that is in use: the system gives the lowest that is free.
 
     :raises OSError: if it is not.
     """
-    if number >= _numbers().stop:
-        raise OSError(f"{RESERVE} descriptors are kept for the server, and no others are left")
+    if number >= _limit() - RESERVE:
+        raise OSError(NO_MORE)
+
+
+def _limit() -> int:
+    """Return how many descriptors this process may have."""
+    if sys.platform == "win32":
+        return sys.maxsize
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
 def _numbers() -> range:
     """Return the numbers that connections may have which are taken away."""
-    assert sys.platform != "win32"
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    limit = sys.maxsize if soft == resource.RLIM_INFINITY else soft
+    limit = _limit()
     pollers = hasattr(select, "epoll") or hasattr(select, "kqueue")  # else the manager has to use select(), too
     if pollers and limit >= 2 * LOW:
         return range(LOW, limit - RESERVE)

@@ -15,7 +15,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 from wsgiref.util import is_hop_by_hop
 
 from ws4py.exc import HandshakeError
@@ -29,8 +29,6 @@ __all__ = ["find_gunicorn", "find_uwsgi", "find_waitress", "find_werkzeug", "fin
 
 logger = logging.getLogger("ws4py")
 
-BUSY: Final = [("Retry-After", "10")]
-
 
 class SocketServer(ServerAdapter):
     """A server the connection of which can be taken away.
@@ -40,11 +38,13 @@ class SocketServer(ServerAdapter):
 
     def admit(self, address: str | None) -> None:
         """See :meth:`ServerAdapter.admit`. The manager of this process is made now, if no other is given."""
-        if self.manager is None:
-            try:
+        try:
+            if self.manager is None:
                 self.manager = rawsocket.shared_manager(self.socket)
-            except (OSError, RuntimeError) as error:  # the system has no descriptors, or no thread, for it
-                raise HandshakeError(f"Websockets can't be run now: {error}", 503, BUSY) from error
+            if rawsocket.is_gevents(self.socket):
+                standin.check_reserve(self.socket.fileno())
+        except (OSError, RuntimeError) as error:  # the system has no descriptors, or no thread, for it
+            raise _too_many(error) from error
         super().admit(address)
 
     def upgrade(
@@ -61,10 +61,9 @@ class SocketServer(ServerAdapter):
         try:
             sock, far = standin.take(self.socket)
         except OSError as error:
-            logger.warning("A websocket was refused with 503: %s", error)
             websocket.sock = None
             self.refused(503)
-            return refuse(HandshakeError("Too many connections", 503, BUSY), start_response)
+            return refuse(_too_many(error), start_response)
         websocket.sock, websocket.buf = sock, self.take_early(environ)
         if not self._run(websocket, head, environ.get("REMOTE_ADDR")):
             websocket.sock = None
@@ -113,6 +112,12 @@ class SocketServer(ServerAdapter):
             return rawsocket.take_buffered(self.socket, stream)
         peek = getattr(stream, "peek", None)
         return b"" if peek is None else bytes(peek(1))
+
+
+def _too_many(error: Exception) -> HandshakeError:
+    """Return the answer to a handshake for which the system has no room."""
+    logger.warning("A websocket was refused with 503: %s", error)
+    return HandshakeError("Too many connections", 503, [("Retry-After", "10")])
 
 
 class _Body:
