@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -429,6 +429,32 @@ def test_nothing_else_is_taken_whole(role: Role, difference: int) -> None:
                 frames: Frames = []
                 role.parser().feed(data, frames)
                 assert frames == [(first, payload)]
+
+
+@pytest.mark.parametrize("limit", [None, 0, 5, 125])
+def test_short_frames_are_parsed_as_any_others(role: Role, limit: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The branch for them in ``feed`` finds what the rest of it would."""
+    data = [
+        bytes((first, second)) + bytes(range(position, position + length))
+        for position, first in enumerate([0x81, 0x82, 0x01, 0x80, 0x82, 0xC1, 0x89, 0x81])
+        for second in (0x00, 0x05, 0x7D, 0x7E, 0x80, 0x81, 0xFD)
+        for length in ((second & 0x7F) + (4 if role.masked else 0), 1)
+    ]
+    wires = [before + last for before in (b"", role.frame(0x82, b"x"), role.frame(0x01, b"x")) for last in data]
+
+    def parse(wire: bytes) -> tuple[Any, ...]:
+        parser = role.parser(limit)
+        frames: Frames = []
+        try:
+            parser.feed(wire, frames, 3)
+            error = None
+        except WebSocketException as raised:
+            error = type(raised), str(raised)
+        return frames, error, parser.count, parser.more, parser.inside_message
+
+    by_the_short_way = [parse(wire) for wire in wires]
+    monkeypatch.setattr("ws4py.framing._SHORT_SIZES", 0)
+    assert by_the_short_way == [parse(wire) for wire in wires]
 
 
 def test_what_is_too_short_for_a_header_is_not_taken_whole(role: Role) -> None:

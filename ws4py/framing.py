@@ -296,7 +296,8 @@ class FrameParser:
             first = data[position]
             second = data[position + 1]
             if second in short and first in _WHOLE_MESSAGES and not self._fragments:
-                # Nearly all frames are such: what follows has nothing to add, and takes half as long again.
+                # Nearly all frames are such: as what follows does, which has nothing to add and takes half as long
+                # again.
                 start = position + before_payload
                 size = second - expected_mask_bit
                 stop = start + size

@@ -15,6 +15,7 @@ import pytest
 
 from tests.helpers import PATIENCE, Task, quiet, start_thread, stays, until, wait_for
 from tests.manager.fakes import Blocked, Job, Reactor
+from ws4py.engine.histogram import KEPT_VALUES
 from ws4py.manager import adaptive
 from ws4py.manager.adaptive import AdaptiveScheduler
 
@@ -98,6 +99,21 @@ def test_jobs_run_when_they_are_ready(stand: Stand, limit: int) -> None:
     until(lambda: scheduler.counters().turns == 15)
     assert scheduler.counters().queue_wait.count == 15
     assert scheduler.counters().turn_time.count == 15
+
+
+def test_each_turn_is_measured_and_none_is_kept_for_long(stand: Stand) -> None:
+    """As by ``Histogram.observe``, which the loop over the queue does not call."""
+    scheduler, reactor = stand.make(1)
+    turns = 2 * KEPT_VALUES + 7
+    job = Job(more=turns - 1)
+    reactor.offer(job)
+    job.wait()
+    until(lambda: scheduler.counters().turns == turns)
+    reactor.wait_polling()
+    assert (scheduler.counters().queue_wait.count, scheduler.counters().turn_time.count) == (turns, turns)
+    for worker in scheduler._running():
+        assert len(worker.counters.queue_wait.kept) < KEPT_VALUES
+        assert len(worker.counters.turn_time.kept) < KEPT_VALUES
 
 
 @limits

@@ -56,7 +56,7 @@ class Reader:
         if message is None or connection.rate is not None:
             self.decode(connection, data)
             return
-        # The most usual batch, without the sorting.
+        # As decode() and _sort() do, for what is read most often: nothing is left over, and no message is unfinished.
         size = len(message.data)
         if message.opcode == OPCODE_TEXT:
             traffic.texts_received += 1
