@@ -7,6 +7,8 @@ What a page's readers don't need to see stands in comments above a block:
 ``.. Serves URL``
     the block is a server: it is started, and a client connects. The lines below are what the client sends (``>``), and
     what it is sent (``<``).
+``.. It logs EXPRESSION``
+    what the server has written in the end matches.
 ``.. It needs an echo server.``
     there is one, on port 9000.
 ``.. Loaded by nginx``
@@ -41,7 +43,7 @@ from tests.serving import PATIENCE, ROOT, eventually, free_port
 PAGES = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst"))]
 HEAD = re.compile(r"\.\. code-block:: *(\S*)")
 LITERAL = re.compile(r"(?!\.\. ).*::$")
-NOTES = ("Before it:", "After it:", "Serves ", "It needs an echo server.", "Loaded by nginx", "Not run: ")
+NOTES = ("Before it:", "After it:", "Serves ", "It logs ", "It needs an echo server.", "Loaded by nginx", "Not run: ")
 ENVIRONMENT = {
     **os.environ,
     "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
@@ -203,9 +205,13 @@ def test_it_runs(block: Block, tmp_path: Path) -> None:
     program = Program(block, tmp_path, port)
     if "Serves" in notes:
         url, *lines = notes["Serves"].splitlines()
-        with program.running() as process, connected(at_port(url, port), process) as client:
-            converse(client, lines)
-        assert "Traceback" not in (tmp_path / "log").read_text()
+        log = tmp_path / "log"
+        with program.running() as process:
+            with connected(at_port(url, port), process) as client:
+                converse(client, lines)
+            if expected := notes.get("It logs"):
+                eventually(lambda: re.search(expected, log.read_text()), f"{expected!r} is logged")
+        assert expected or "Traceback" not in log.read_text()
         return
     with contextlib.ExitStack() as stack:
         if "It needs an echo server." in notes:
