@@ -124,6 +124,14 @@ class Closer(Recorder):
         self.close(int(code), reason)
 
 
+class Operator(Recorder):
+    """Has the engine do what it is told: ``exit``, say."""
+
+    def received_message(self, message: Message) -> None:
+        getattr(cherrypy.engine, str(message))()
+        cherrypy.log(f"the callback is behind {message}")
+
+
 class Raiser(Recorder):
     """Raises."""
 
@@ -230,7 +238,7 @@ class Root:
     def echo(self, **_: str) -> None:
         assert isinstance(cherrypy.request.ws_handler, WebSocket)
 
-    blocker = flood = closer = raiser = forker = echo
+    blocker = flood = closer = operator = raiser = forker = echo
     broken = not_websocket = bad_limit = unknown_limit = manager_limit = echo
     limited = rated = fragmented = protocols = extensions = version = heartbeat = origins = any_origin = echo
     another = guarded = basic = dressed = late_error = late_refusal = echo
@@ -394,6 +402,7 @@ CONFIG: dict[str, dict[str, Any]] = {
     "/blocker": tool(Blocker),
     "/flood": tool(Flood, send_timeout=30),
     "/closer": tool(Closer),
+    "/operator": tool(Operator),
     "/raiser": tool(Raiser),
     "/forker": tool(Forker),
     "/broken": tool(Broken),

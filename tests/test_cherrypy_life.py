@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ pytest.importorskip("cherrypy", reason="these are tests of ws4py under CherryPy"
 client = pytest.importorskip("websockets.sync.client", reason="one of the peers is the package websockets")
 exceptions = pytest.importorskip("websockets.exceptions")
 
+from tests.helpers import start_thread  # noqa: E402
 from tests.serving import PATIENCE, Peer, Server, eventually  # noqa: E402
 
 GOING_AWAY = 1001
@@ -93,6 +95,35 @@ def test_stop_and_start(kind: str) -> None:
         assert fds[0] == fds[-1]
         expected = server.state()
         assert (expected["websockets"], expected["entries"]) == (0, 0)
+
+
+@pytest.mark.parametrize("options", [{}, {"workers": 0}], ids=str)
+def test_starts_and_stops_under_traffic(options: dict[str, Any]) -> None:
+    """Clients send on, whatever comes: nothing is left of them, and no thread of the manager's."""
+
+    def send_on(peer: Peer) -> None:
+        with contextlib.suppress(OSError, EOFError, AssertionError):
+            while True:
+                peer.send("x")
+                peer.receive()
+
+    with Server({"plugin": {"drain_timeout": 0.1, **options}}) as server, contextlib.ExitStack() as stack:
+        states = []
+        for number in range(6):
+            peers = idle(server, stack, 3)
+            states.append(server.state())
+            tasks = [start_thread(send_on, peer) for peer in peers]
+            server.command("stop")
+            for task in tasks:
+                task.result()
+            for peer in peers:
+                peer.close()
+            server.wait_for_line("done stop", number + 1)
+            server.command("start")
+        assert states[-1]["fds"] == states[1]["fds"]
+        assert states[-1]["threads"] <= states[1]["threads"] + 1
+        last = server.state(websockets=0)
+        assert (last["websockets"], last["entries"]) == (0, 0)
 
 
 def test_a_manager_that_fails_is_started_again_three_times_a_minute() -> None:
@@ -210,6 +241,19 @@ def test_exit_by_the_engine() -> None:
         server.tell("exit")
         expect_goodbye(peers)
         assert server.wait() == 0
+
+
+@pytest.mark.parametrize("options", [{}, {"workers": 1}, {"workers": 0}, {"dispatch": "pool", "workers": 1}], ids=str)
+def test_exit_by_a_callback(options: dict[str, Any]) -> None:
+    """It takes as long as the others need to say goodbye, and no longer."""
+    plugin = {"drain_timeout": 10 * PATIENCE, "close_timeout": 10 * PATIENCE, **options}
+    with Server({"plugin": plugin}) as server, contextlib.ExitStack() as stack:
+        peers = idle(server, stack, 5)
+        operator = stack.enter_context(server.open("/operator"))
+        operator.send("exit")
+        expect_goodbye([*peers, operator])
+        assert server.wait() == 0
+        assert "the callback is behind exit" in server.log()
 
 
 def test_exit_twice_is_once() -> None:
