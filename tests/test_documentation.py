@@ -1,4 +1,4 @@
-"""Every block of code in the documentation runs.
+"""Every block of code in the documentation runs: on its pages, and in the docstrings of the modules.
 
 What a page's readers don't need to see stands in comments above a block:
 
@@ -22,6 +22,7 @@ the examples. Port 9000 is another one in the tests.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import re
@@ -71,7 +72,7 @@ class Block(NamedTuple):
     code: str
 
     def __str__(self) -> str:
-        return f"{self.page.stem}-{self.line}"
+        return f"{self.page.relative_to(ROOT).with_suffix('')}-{self.line}"
 
 
 def indented(lines: list[str], start: int) -> tuple[str, int]:
@@ -82,9 +83,9 @@ def indented(lines: list[str], start: int) -> tuple[str, int]:
     return textwrap.dedent("\n".join(lines[start:end])).strip("\n"), end
 
 
-def blocks_of(page: Path) -> Iterator[Block]:
-    """Yield the blocks of code of a page."""
-    lines = page.read_text(encoding="utf-8").splitlines()
+def blocks_of(page: Path, text: str) -> Iterator[Block]:
+    """Yield the blocks of code of a page, or of the docstring of a module."""
+    lines = text.splitlines()
     notes: dict[str, str] = {}
     number = 0
     while number < len(lines):
@@ -107,7 +108,64 @@ def blocks_of(page: Path) -> Iterator[Block]:
             assert not notes, f"{page.name}, line {number}: something stands between a note and its block"
 
 
-BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+BLOCKS = [block for page in PAGES for block in blocks_of(page, page.read_text(encoding="utf-8"))]
+
+PLAIN = """
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b""]
+"""
+ECHOES = "\n> hello\n< hello"
+DJANGO = """
+from django.conf import settings
+settings.configure(ROOT_URLCONF=__name__)
+from django.contrib.auth.decorators import login_required
+from django.core.wsgi import get_wsgi_application
+from django.urls import path
+from ws4py import WebSocket
+from ws4py.frameworks.django import WebSockets, websocket_path
+class Chat(WebSocket): pass
+def index(request): pass
+"""
+FLASK = """
+from flask import Flask
+from ws4py import WebSocket
+from ws4py.frameworks.flask import WebSockets
+"""
+DOCSTRINGS: dict[str, dict[str, str]] = {
+    "ws4py.extensions.permessage_deflate": {"Before it:": "from ws4py import PerMessageDeflate"},
+    "ws4py.frameworks.django": {"Before it:": DJANGO},
+    "ws4py.frameworks.flask": {"Before it:": FLASK},
+    "ws4py.frameworks.flask_sock": {"Before it:": "from flask import Flask\napp = Flask('app')"},
+    "ws4py.frameworks.gevent_websocket": {"Before it:": PLAIN},
+    "ws4py.server.cherootserver": {"Before it:": PLAIN, "Serves": f"ws://127.0.0.1:9000/ws{ECHOES}"},
+    "ws4py.server.cherrypyserver": {
+        "Before it:": "import cherrypy\ncherrypy.config.update({'server.socket_port': 9000})",
+        "Serves": f"ws://127.0.0.1:9000/ws{ECHOES}",
+    },
+    "ws4py.server.cherrypystats": {
+        "Before it:": "from ws4py.server.cherrypystats import StatsHandler\n"
+        "import cherrypy, ws4py\nplugin = ws4py.WebSocketPlugin(cherrypy.engine)"
+    },
+    "ws4py.server.geventserver": {"Serves": f"ws://127.0.0.1:9000/{ECHOES}"},
+    "ws4py.server.stats": {"Before it:": "from ws4py import WebSocketManager\nmanager = WebSocketManager()"},
+    "ws4py.server.threadedserver": {"Serves": f"ws://127.0.0.1:9000/{ECHOES}"},
+    "ws4py.server.wsgirefserver": {"Serves": f"ws://127.0.0.1:9000/{ECHOES}"},
+    "ws4py.server.wsgiutils": {"Serves": f"ws://localhost:9000/{ECHOES}"},
+}
+"""What the blocks in docstrings need: by the module, notes as those in the comments of a page."""
+
+
+def docstring_blocks() -> Iterator[Block]:
+    """Yield the blocks of the reference that come from the docstrings of modules."""
+    for path in sorted((ROOT / "ws4py").rglob("*.py")):
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        for block in blocks_of(path, text):
+            module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            yield block._replace(notes=DOCSTRINGS.get(module, {}))
+
+
+BLOCKS += docstring_blocks()
 
 
 class Program:

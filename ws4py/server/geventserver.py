@@ -6,7 +6,7 @@
     from ws4py.server.geventserver import WebSocketServer
     from ws4py.websocket import EchoWebSocket
 
-    server = WebSocketServer(('127.0.0.1', 9001), websocket_class=EchoWebSocket)
+    server = WebSocketServer(('127.0.0.1', 9000), websocket_class=EchoWebSocket)
     server.serve_forever()
 
 :class:`WebSocketServer` makes every path a websocket. :class:`WSGIServer` serves a WSGI application, of which
