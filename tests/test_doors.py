@@ -231,6 +231,26 @@ def test_a_manager_of_ones_own(kind: str) -> None:
         server.wait()
 
 
+@shows("own", "gunicorn-gevent", "gunicorn-eventlet", "werkzeug", cell="daemon")
+def test_a_daemon_of_ones_own(kind: str) -> None:
+    """It is stopped with the interpreter."""
+    with Door(kind, OWN_MANAGER="daemon") as server:
+        peers = open_many(server, 10)
+        for peer in peers:
+            peer.echo("here")
+        server.end()
+        expect_1001(peers)
+        server.wait()
+
+
+@pytest.mark.parametrize("kind", ["gunicorn-gevent", "gunicorn-eventlet"])
+def test_greenlets_do_not_wait_for_the_main_thread(kind: str) -> None:
+    """They would, with a manager that is no daemon, and nobody could run any more."""
+    with Door(kind, OWN_MANAGER="yes") as server, server.open("/ws") as peer:
+        peer.echo("here")
+        peer.finish()
+
+
 # --- reloads ----------------------------------------------------------------------------------------------------------
 
 
@@ -345,4 +365,4 @@ def test_the_table() -> None:
     assert len(table) == len(KINDS)
     assert {len(row) for row in table} == {len(head)}
     cells = {cell for row in table for cell in row[1:]}
-    assert cells == {"yes", "lost", NO_TEST}
+    assert cells == {"yes", "lost", "daemon", NO_TEST}

@@ -18,6 +18,7 @@ from ws4py.websocket import EchoWebSocket
 own: WebSocketManager | None = None
 if os.environ.get("OWN_MANAGER"):
     own = WebSocketManager()
+    own.daemon = os.environ["OWN_MANAGER"] == "daemon"
     own.start()
 
 

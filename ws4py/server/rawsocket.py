@@ -13,7 +13,7 @@ from ws4py.manager import WebSocketManager
 from ws4py.server.running import shut_down
 from ws4py.server.standin import raise_limit
 
-__all__ = ["is_gevents", "shared_manager", "stop", "take_buffered"]
+__all__ = ["is_gevents", "is_greenlets", "shared_manager", "stop", "take_buffered"]
 
 _lock = threading.Lock()
 _managers: dict[tuple[int, int], WebSocketManager] = {}  # by the process, and by the hub of gevent or 0
@@ -22,6 +22,11 @@ _managers: dict[tuple[int, int], WebSocketManager] = {}  # by the process, and b
 def is_gevents(sock: Any) -> bool:
     """Tell whether a socket is one of gevent's."""
     return type(sock).__module__.startswith("gevent.")
+
+
+def is_greenlets(sock: Any) -> bool:
+    """Tell whether a socket is one of gevent's or eventlet's."""
+    return type(sock).__module__.partition(".")[0] in ("gevent", "eventlet")
 
 
 def shared_manager(sock: Any) -> WebSocketManager:

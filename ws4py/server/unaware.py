@@ -154,7 +154,7 @@ class GunicornServer(SocketServer):
     def admit(self, address: str | None) -> None:
         """See :meth:`ServerAdapter.admit`. A manager that is given ends with the worker."""
         super().admit(address)
-        if not rawsocket.is_gevents(self.socket):
+        if not rawsocket.is_greenlets(self.socket):  # they can't wait for the main thread
             stop_with_main_thread(self.manager)
 
     def take_early(self, environ: Mapping[str, Any]) -> bytes:
@@ -170,7 +170,8 @@ class GunicornServer(SocketServer):
 
 def find_gunicorn(environ: Mapping[str, Any], connection: Any, manager: Any) -> ServerAdapter:
     """Return the adapter for a socket of gunicorn's."""
-    if type(connection).__module__.startswith("eventlet.") and isinstance(connection, ssl.SSLSocket):
+    eventlets = rawsocket.is_greenlets(connection) and not rawsocket.is_gevents(connection)
+    if eventlets and isinstance(connection, ssl.SSLSocket):
         return GreenTLS(environ, None, manager)
     return GunicornServer(environ, connection, manager)
 
