@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from ws4py.backends.ports import InheritedPort, Port, make_port
 from ws4py.closing import KEEPALIVE_TIMEOUT, MESSAGE_TIMEOUT
-from ws4py.deadline import MessageDeadline
+from ws4py.deadline import MessageDeadline, watch_message
 from ws4py.exc import ConnectionClosed
 from ws4py.framing import OPCODE_PING
 from ws4py.keepalive import Keepalive, Verdict
@@ -66,7 +66,6 @@ class BlockingConnection:
         "_heard_at",
         "_message_deadline",
         "_message_timeout",
-        "_messages_begun",
         "_ping_interval",
         "_ping_timeout",
         "_port",
@@ -107,7 +106,6 @@ class BlockingConnection:
         self._cancel: Callable[[], None] | None = None  # of the timer that drops the connection
         self._heard_at = clock()
         self._message_deadline: MessageDeadline | None = None  # of the message that has begun
-        self._messages_begun = 0  # of the stream, when that was set
         self._returned_at: float | None = None  # when the runner began to do something else than to read
         self._runner: object = None
         self.keepalive: Keepalive | None = None
@@ -227,12 +225,8 @@ class BlockingConnection:
 
     def _message(self) -> MessageDeadline | None:
         """Return the deadline of the message that has begun, None if there is none."""
-        stream = self._stream
-        if self._message_timeout is None or not stream.unfinished or stream.more:
-            self._message_deadline = None
-        elif self._message_deadline is None or self._messages_begun != stream.messages_begun:
-            self._messages_begun = stream.messages_begun
-            self._message_deadline = MessageDeadline(self._clock(), self._message_timeout)
+        before = self._message_deadline
+        self._message_deadline = watch_message(self._stream, before, self._clock(), self._message_timeout)
         return self._message_deadline
 
     def _message_is_late(self) -> bool:

@@ -47,7 +47,6 @@ class Connection(Outgoing):
         "interest",
         "keepalive",
         "message_deadline",
-        "messages_begun",
         "on_rest",
         "opened_at",
         "owner",
@@ -85,7 +84,6 @@ class Connection(Outgoing):
         self.rate = make_rate(limits)
         self.opened_at = self.heard_at = self.active_at = engine.clock()  # the last two: when bytes, a message came
         self.message_deadline: MessageDeadline | None = None  # of the message that has begun
-        self.messages_begun = 0  # of the stream, when that was set
 
     # --- any thread ---------------------------------------------------------------------------------------------------
 

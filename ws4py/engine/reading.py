@@ -8,7 +8,7 @@ import logging
 from typing import Final
 
 from ws4py.closing import MESSAGE_TIMEOUT
-from ws4py.deadline import MessageDeadline
+from ws4py.deadline import MessageDeadline, watch_message
 from ws4py.engine.connection import Connection
 from ws4py.engine.core import Core
 from ws4py.engine.traffic import Traffic
@@ -168,19 +168,18 @@ class Reader:
 
     def _watch_message(self, connection: Connection) -> None:
         """Give the message that has begun a deadline, if there is one."""
-        stream, timeout = connection.stream, connection.limits.message_timeout
-        if not stream.unfinished or stream.more or timeout is None:  # if there is more, it is we who take their time
-            connection.message_deadline = None
-        elif connection.message_deadline is None or connection.messages_begun != stream.messages_begun:
-            connection.messages_begun = stream.messages_begun
-            connection.message_deadline = MessageDeadline(self._engine.read_at, timeout)
+        before, now = connection.message_deadline, self._engine.read_at
+        deadline = watch_message(connection.stream, before, now, connection.limits.message_timeout)
+        connection.message_deadline = deadline
+        if deadline is not None and deadline is not before:
             self._engine.lifecycle.reset_timer(connection)
 
     def expire_message(self, connection: Connection, deadline: MessageDeadline, now: float) -> bool:
         """Close a connection whose message does not come to its end; tell whether that was done."""
         engine = self._engine
         if not engine.may_read(connection):  # it is we who don't read
-            connection.message_deadline = MessageDeadline(now, connection.limits.message_timeout or 0.0)
+            timeout = connection.limits.message_timeout or 0.0
+            connection.message_deadline = MessageDeadline(now, timeout, deadline.message)
             return False
         if not deadline.is_late(now, connection.stream.unfinished_size):
             return False
