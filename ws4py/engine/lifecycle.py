@@ -30,6 +30,10 @@ class Lifecycle:
     The end of one goes through :meth:`end_reading` (its last callbacks are due), :meth:`update` (they have returned and
     all is written) and :meth:`release`; :meth:`abort` is the short way to the first and leaves out the writing.
 
+    Who begins it is ``Reader.decode`` (the peer has sent its Close, or broken a rule), :meth:`on_timer` (a time is up),
+    or who calls :meth:`abort` (the socket is lost). ``end_reading`` puts ``END`` into the inbox, for which
+    ``Member._finish`` calls ``WebSocket.terminate``, and that ``closed()``; then it has the engine call ``update``.
+
     :param engine: whose connections these are.
     """
 
@@ -98,7 +102,6 @@ class Lifecycle:
         """End both directions; the descriptor is kept until ``closed()`` has returned."""
         connection.closing.lose()
         self.wheel.cancel(connection)
-        self._engine.look_again(connection)
         try:
             connection.transport.shutdown()
         finally:
@@ -113,6 +116,7 @@ class Lifecycle:
         try:
             self.end_reading(connection)
         finally:
+            self._engine.look_again(connection)
             self._end_tcp(connection)
 
     def drop(self, connection: Connection) -> None:
