@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.helpers import start_thread, until, wait_for
 from ws4py.engine.connection import Connection
+from ws4py.engine.sender import Sender
 from ws4py.exc import ConnectionClosed, SlowConsumer, WebSocketException
 from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_CLOSE, OPCODE_PING, OPCODE_TEXT
 from ws4py.limits import Limits
@@ -409,6 +410,26 @@ def test_of_broadcasts_without_room_the_newest_of_each_key_may_be_kept() -> None
         assert offer(line, f"b{number}", "latest", "b")
     assert line.write_all() == ["x" * 1000, "a2", "b2"]
     assert line.connection.buffered == 0
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_what_was_kept_does_not_come_after_something_newer(ordered: bool) -> None:
+    """There is room again from when the writer takes what waits; what is kept is looked at when that is written."""
+    line = Line(max_outbox_size=100)
+    if ordered:
+        line.connection.sender = Sender(line.connection, threading.RLock())
+    line.fill()
+    offer(line, "a old", "latest", "a")
+    offer(line, "b", "latest", "b")
+    output = line.connection.take_output()
+    assert output is not None
+    if ordered:
+        assert line.connection.offer_in_order(OPCODE_TEXT, b"a new", b"", "latest", "a")
+    else:
+        assert offer(line, "a new", "latest", "a")
+    line.messages += line.peer.receive(bytes(output))
+    line.connection.output_taken(len(output))
+    assert line.write_all() == ["x" * 1000, "a new", "b"]
 
 
 def test_what_was_kept_is_gone_with_the_connection() -> None:

@@ -270,6 +270,7 @@ class Outgoing:
                 if self.sender is None:
                     dirty = self.append(frame, opcode, True, size)
                 else:
+                    self.sender.supersede(key)
                     dirty = self.sender.append(frame, opcode, True, size)
             else:
                 self.engine.count_limit(f"overflow_{policy}")
@@ -293,7 +294,7 @@ class Outgoing:
         if self.engine.holds(self.lock) or self.engine.holds(sender.encoding):
             self.engine.ask(lambda: self.offer_in_order(opcode, payload, frame, policy, key))
             return True
-        accepted = sender.offer_in_order(opcode, payload)
+        accepted = sender.offer_in_order(opcode, payload, key)
         return self.offer(frame, opcode, len(payload), policy, key) if accepted is None else accepted
 
     def send_control_now(self, opcode: int, payload: bytes) -> None:

@@ -141,9 +141,11 @@ class Sender:
             return False
         return self._connection.append(frame, opcode, whole, size)
 
-    def offer_in_order(self, opcode: int, payload: bytes) -> bool | None:
+    def offer_in_order(self, opcode: int, payload: bytes, key: Hashable = None) -> bool | None:
         """Encode and send a broadcast if there is room, without ever waiting for it; return whether it was accepted,
         None if it was not encoded.
+
+        :param key: what is kept of it is older, and thrown away.
         """
         connection = self._connection
         with self.encoding:
@@ -154,6 +156,7 @@ class Sender:
             with connection.lock:
                 if not connection.may_append and not self.may_finish_fragments:
                     return False
+                self.supersede(key)
                 dirty = connection.append(frame, opcode, True, len(payload))
         if dirty:
             connection.engine.mark_dirty(connection)
@@ -251,6 +254,12 @@ class Sender:
         """Keep a broadcast until there is room, in the place of an earlier one of the same key. The lock is held."""
         self._kept.pop(key, None)
         self._kept[key] = waiting
+
+    def supersede(self, key: Hashable) -> None:
+        """Throw away what is kept of a key, for something newer is sent: it would come after that. The lock is
+        held.
+        """
+        self._kept.pop(key, None)
 
     def end(self) -> None:
         """Nothing more is sent: throw away what waits, and tell those who wait. The lock is held."""
