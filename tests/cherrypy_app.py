@@ -132,6 +132,14 @@ class Operator(Recorder):
         cherrypy.log(f"the callback is behind {message}")
 
 
+class Subscriber(Recorder):
+    """Is on the topic of its tag."""
+
+    def opened(self) -> None:
+        self.subscribe(self.tag)
+        super().opened()
+
+
 class Raiser(Recorder):
     """Raises."""
 
@@ -238,7 +246,7 @@ class Root:
     def echo(self, **_: str) -> None:
         assert isinstance(cherrypy.request.ws_handler, WebSocket)
 
-    blocker = flood = closer = operator = raiser = forker = echo
+    blocker = flood = closer = operator = subscriber = raiser = forker = echo
     broken = not_websocket = bad_limit = unknown_limit = manager_limit = echo
     limited = rated = fragmented = protocols = extensions = version = heartbeat = origins = any_origin = echo
     another = guarded = basic = dressed = late_error = late_refusal = echo
@@ -312,6 +320,12 @@ class Root:
     @cherrypy.expose
     def broadcast(self, text: str) -> str:
         cherrypy.engine.publish("websocket-broadcast", text)
+        return "done"
+
+    @cherrypy.expose
+    def publish(self, topic: str, text: str) -> str:
+        cherrypy.engine.publish("websocket-publish", topic, text)
+        cherrypy.engine.publish("websocket-publish", topic, text.encode(), True)
         return "done"
 
     @cherrypy.expose
@@ -404,6 +418,7 @@ CONFIG: dict[str, dict[str, Any]] = {
     "/closer": tool(Closer),
     "/operator": tool(Operator),
     "/raiser": tool(Raiser),
+    "/subscriber": tool(Subscriber),
     "/forker": tool(Forker),
     "/broken": tool(Broken),
     "/not_websocket": tool(not_a_websocket),

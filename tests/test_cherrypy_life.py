@@ -392,6 +392,21 @@ def test_a_broadcast_does_not_wait_for_a_client_that_does_not_read(server: Serve
         peer.finish()
 
 
+def test_the_bus_publishes_to_a_topic(server: Server, tag: str) -> None:
+    with contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(server.open(f"/subscriber?tag={tag}")) for _ in range(3)]
+        other = stack.enter_context(server.open("/subscriber?tag=another"))
+        for peer in [*peers, other]:
+            peer.echo("here")
+        server.get(f"/publish?topic={tag}&text=news")
+        for peer in peers:
+            assert peer.message() == "news"
+            assert peer.message() == b"news"
+            peer.finish()
+        other.echo("has got nothing")
+        other.finish()
+
+
 def test_the_workers_of_http_are_free_while_websockets_are_open() -> None:
     with Server({"threads": 2}) as server, contextlib.ExitStack() as stack:
         peers = idle(server, stack, 50)

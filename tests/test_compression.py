@@ -184,14 +184,16 @@ def test_a_broadcast_that_finds_no_room_is_not_part_of_the_context(stage: Stage,
     assert reader.receive() == ["still " + TEXT]
 
 
+@pytest.mark.parametrize("send", ["broadcast", "publish"])
 def test_a_broadcast_is_compressed_once_for_each_set_of_parameters(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, send: str
 ) -> None:
     manager = stage.manager()
     kinds = [agreement(False), agreement(False, bits=10), agreement(False, threshold=1 << 20), agreement(True), None]
     readers = [(kind, connected(stage, manager, kind)) for kind in kinds for _ in range(5)]
     for _, (websocket, _) in readers:
         wait_for(websocket.was_opened)
+        websocket.subscribe("news")
     encode, encoded = DeflateCodec.encode, Counter[DeflateAgreement]()
 
     def counting(codec: DeflateCodec, payload: bytes) -> tuple[int, bytes]:
@@ -199,7 +201,10 @@ def test_a_broadcast_is_compressed_once_for_each_set_of_parameters(
         return encode(codec, payload)
 
     monkeypatch.setattr(DeflateCodec, "encode", counting)
-    assert manager.broadcast(TEXT) == len(readers)
+    if send == "broadcast":
+        assert manager.broadcast(TEXT) == len(readers)
+    else:
+        manager.publish("news", TEXT)
     assert encoded == {kinds[0]: 1, kinds[1]: 1, kinds[3]: 5}
     for _, (_, reader) in readers:
         assert reader.receive() == [TEXT]

@@ -365,12 +365,12 @@ def test_a_child_sends_to_a_peer_that_is_gone(stage: Stage) -> None:
     in_child(child)
 
 
-@pytest.mark.parametrize("use", ["add", "remove", "start", "stop", "broadcast", "close_all"])
+@pytest.mark.parametrize("use", ["add", "remove", "start", "stop", "broadcast", "publish", "close_all"])
 def test_using_the_manager_in_a_child_is_a_clear_error(stage: Stage, use: str) -> None:
     manager = stage.manager()
     websocket, peer = stage.connect(manager, EchoRecorder)
     wait_for(websocket.was_opened)
-    arguments = {"add": (websocket,), "remove": (websocket,), "broadcast": ("x",)}.get(use, ())
+    arguments = {"add": (websocket,), "remove": (websocket,), "broadcast": ("x",), "publish": ("x", "x")}.get(use, ())
 
     def child() -> None:
         with pytest.raises(ManagerError, match="runs in the parent process"):
@@ -382,6 +382,63 @@ def test_using_the_manager_in_a_child_is_a_clear_error(stage: Stage, use: str) -
     in_child(child)
     peer.send(peer.text("the parent goes on"))
     assert peer.receive_text() == "the parent goes on"
+
+
+def test_the_topics_are_the_parents(stage: Stage) -> None:
+    manager = stage.manager()
+    websocket, peer = stage.connect(manager, EchoRecorder)
+    wait_for(websocket.was_opened)
+    websocket.subscribe("news")
+
+    def child() -> None:
+        for use in (websocket.subscribe, websocket.unsubscribe):
+            with pytest.raises(ManagerError, match="parent process"):
+                use("news")
+        assert websocket.topics == {"news"}
+        ours, theirs = unix_pair()
+        with WebSocketManager(drain_timeout=0.0) as own:
+            websocket_of_its_own = EchoWebSocket(ours)
+            own.add(websocket_of_its_own)
+            websocket_of_its_own.subscribe("news")
+            own.publish("news", "x")
+            theirs.settimeout(PATIENCE)
+            assert theirs.recv(10) == b"\x81\x01x"
+
+    in_child(child)
+    manager.publish("news", "of the parent")
+    assert peer.receive_text() == "of the parent"
+
+
+def test_a_fork_comes_while_others_publish(stage: Stage) -> None:
+    """The child has its own topics at once, whatever its parent's threads hold."""
+    manager = stage.manager()
+    readers = []
+    for _ in range(20):
+        websocket, peer = stage.connect(manager, EchoRecorder)
+        wait_for(websocket.was_opened)
+        websocket.subscribe("news")
+        readers.append(start_thread(lambda peer=peer: list(iter(peer.receive_text, "end"))))
+    ended = threading.Event()
+
+    def publish() -> None:
+        while not ended.is_set():
+            manager.publish("news", "x" * 100)
+
+    publisher = start_thread(publish)
+
+    def child() -> None:
+        with pytest.raises(ManagerError):
+            websocket.subscribe("sport")
+        with pytest.raises(ManagerError):
+            manager.publish("news", "x")
+
+    for _ in range(20):
+        in_child(child)
+    ended.set()
+    publisher.result()
+    manager.publish("news", "end")
+    for reader in readers:
+        reader.result()
 
 
 def test_a_child_may_have_a_manager_of_its_own(stage: Stage) -> None:

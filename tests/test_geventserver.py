@@ -479,6 +479,37 @@ def connection(kind: Callable[[Any], Any] = Recorder) -> tuple[Any, Any]:
     return kind(ours), theirs
 
 
+def test_topics(pool: GEventWebSocketPool) -> None:
+    """Greenlets publish, and threads."""
+    one, two, other = Ends(pool), Ends(pool), Ends(pool)
+    for ends in (one, two):
+        ends.websocket.subscribe("news")
+    other.websocket.subscribe("sport")
+
+    def publish(name: str) -> None:
+        for number in range(100):
+            pool.manager.publish("news", f"{name}{number:03}")
+
+    greenlets = [gevent.spawn(publish, name) for name in "ab"]
+    threads = [gevent.get_hub().threadpool.spawn(publish, name) for name in "cd"]
+    gevent.joinall([*greenlets, *threads], PATIENCE, raise_error=True)
+    order = one.read(400 * 6)
+    assert two.read(400 * 6) == order
+    texts = [order[place + 2 : place + 6].decode() for place in range(0, len(order), 6)]
+    for name in "abcd":
+        assert [text for text in texts if text[0] == name] == [f"{name}{number:03}" for number in range(100)]
+    pool.manager.publish("sport", "goal")
+    assert other.read(6) == b"\x81\x04goal"
+    stats = pool.manager.stats()
+    assert (stats.publications, stats.publication_deliveries) == (401, 801)
+    one.peer.close()
+    assert one.websocket.ended.wait(PATIENCE)
+    two.websocket.unsubscribe("news")
+    assert (pool.manager.stats().topics.open, pool.manager.stats().topics.subscriptions) == (1, 1)
+    for ends in (two, other):
+        ends.peer.close()
+
+
 def test_who_waits_for_a_place_is_served_all_the_same() -> None:
     """It gets broadcasts, and its messages wait; the hub itself never waits for the place."""
     pool = GEventWebSocketPool(1, limits=Limits(drain_timeout=0.5))

@@ -44,6 +44,7 @@ def test_the_defaults() -> None:
         "ping_interval": 30.0,
         "ping_timeout": 30.0,
         "close_timeout": 5.0,
+        "max_topics": 100,
         "drain_timeout": 10.0,
     }
 

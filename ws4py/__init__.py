@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the same as _HOMES, for type checkers and for the layers: n
         ProtocolException,
         SlowConsumer,
         TextFrameEncodingException,
+        TooManyTopics,
         WebSocketException,
     )
     from ws4py.extensions.permessage_deflate import PerMessageDeflate
@@ -70,6 +71,7 @@ __all__ = [
     "StatsApplication",
     "TextFrameEncodingException",
     "TextMessage",
+    "TooManyTopics",
     "WebSocket",
     "WebSocketBaseClient",
     "WebSocketClient",
@@ -104,6 +106,7 @@ _HOMES: Final[dict[str, str]] = {
     "StatsApplication": "ws4py.server.stats",
     "TextFrameEncodingException": "ws4py.exc",
     "TextMessage": "ws4py.messaging",
+    "TooManyTopics": "ws4py.exc",
     "WS_KEY": "ws4py.handshake",
     "WS_VERSION": "ws4py.handshake",
     "WebSocket": "ws4py.websocket",

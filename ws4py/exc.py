@@ -17,6 +17,7 @@ __all__ = [
     "StreamClosed",
     "TextFrameEncodingException",
     "TooManyFragmentsException",
+    "TooManyTopics",
     "UnsupportedFrameTypeException",
     "WebSocketException",
 ]
@@ -91,6 +92,10 @@ class SlowConsumer(ConnectionClosed):
 
 class ManagerError(WebSocketException, RuntimeError):
     """A manager can't do that in its state: an ``add`` after ``stop``, any use after a fork."""
+
+
+class TooManyTopics(WebSocketException):
+    """A websocket is on ``max_topics`` topics already: it was not subscribed to another one."""
 
 
 class HandshakeError(WebSocketException):

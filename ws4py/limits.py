@@ -12,8 +12,8 @@ from ws4py.streaming import DEFAULT_MAX_FRAGMENTS, DEFAULT_MAX_MESSAGE_SIZE
 __all__ = ["ACTIONS", "RULES", "Limits", "OverflowPolicy", "Rule"]
 
 OverflowPolicy = Literal["close", "drop", "latest"]
-"""What a broadcast does for a peer whose outbox is full: close it with 1013, leave this message out, or keep the
-newest only.
+"""What a broadcast, or a publication, does for a peer whose outbox is full: close it with 1013, leave this message out,
+or keep the newest only.
 """
 
 
@@ -84,7 +84,7 @@ class Limits:
         a slow consumer; None is half of the workers, and at least one.
     :ivar max_workers: callbacks of websockets of this one's class that may run at once, so that slow handlers leave
         workers to others; None is as many as there are. Not under gevent, where there is no pool to use up.
-    :ivar overflow: what a broadcast does where it would have to wait.
+    :ivar overflow: what a broadcast does where it would have to wait; and a publication, unless its topic has a policy.
     :ivar max_connections: of the manager at once, until their descriptors are given back; further handshakes are
         refused with 503.
     :ivar max_connections_per_ip: likewise, from one address; further handshakes are refused with 429.
@@ -95,6 +95,7 @@ class Limits:
     :ivar ping_interval: after how long a Ping is sent; None sends none.
     :ivar ping_timeout: how long nothing may come after it, before the peer counts as dead; None waits for ever.
     :ivar close_timeout: how long the peer's Close may take, before the socket is dropped.
+    :ivar max_topics: of one websocket at once, past which ``subscribe`` raises.
     :ivar drain_timeout: how long a stopping manager waits for its connections to close.
     :raises ValueError: if one is out of range; the message names it.
     """
@@ -211,6 +212,15 @@ class Limits:
     close_timeout: float = field(
         default=5.0,
         metadata=_rule("seconds", "the socket is dropped", close_timeout="dropped: Close not answered"),
+    )
+    max_topics: int | None = field(
+        default=100,
+        metadata=_rule(
+            "number",
+            "of one websocket: ``subscribe`` raises ``TooManyTopics``",
+            optional=True,
+            max_topics="refused: too many topics",
+        ),
     )
     drain_timeout: float = field(
         default=10.0,

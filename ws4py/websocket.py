@@ -1,8 +1,7 @@
 """What applications subclass: :class:`WebSocket`, one endpoint of one connection, in either role.
 
 A websocket is run by a :class:`~ws4py.manager.WebSocketManager`, or by its own :meth:`WebSocket.run` in a thread or a
-greenlet. Its callbacks, :class:`~ws4py.callbacks.Callbacks`, may block. :meth:`~WebSocket.send`,
-:meth:`~WebSocket.ping` and :meth:`~WebSocket.close` may be called from any thread, from callbacks too.
+greenlet. Its callbacks (:mod:`ws4py.callbacks`) may block. What sends and closes may be called from any thread.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from ws4py.messaging import CloseControlMessage, Message, Payload, PingControlMe
 from ws4py.records import ConnectionRecord, TurnRecord
 from ws4py.runner import Runner
 from ws4py.streaming import DEFAULT_MAX_FRAGMENTS, DEFAULT_MAX_MESSAGE_SIZE, Stream
+from ws4py.subscriptions import Subscribing
 
 __all__ = ["EchoWebSocket", "Heartbeat", "WebSocket"]
 
@@ -42,7 +42,7 @@ _BYTES = (bytes, bytearray, memoryview)
 _TEXT = (str, *_BYTES)
 
 
-class WebSocket(Callbacks):
+class WebSocket(Callbacks, Subscribing):
     """One endpoint of a websocket. Its callbacks are to be overridden.
 
     :param sock: connected, its handshake done. A manager makes it non-blocking.

@@ -1,4 +1,4 @@
-"""How a websocket becomes a member: whether it can, and what is to be known of it then."""
+"""How a websocket becomes a member: whether it can, and what is to be known of it then; and how it is let go, open."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import weakref
 from typing import Any
 
 from ws4py.around import Around, Surroundings
+from ws4py.backends.threads import let_go as let_go_of
 from ws4py.engine import Connection, Engine
 from ws4py.exc import ManagerError
 from ws4py.labels import address_of, path_of
@@ -13,6 +14,7 @@ from ws4py.limits import Limits
 from ws4py.manager.arguments import checked_frequency
 from ws4py.manager.member import Bulkhead, Member
 from ws4py.manager.registry import Registry
+from ws4py.manager.scheduler import Scheduler
 from ws4py.messaging import CloseCode, CloseControlMessage
 from ws4py.websocket import WebSocket
 
@@ -37,7 +39,7 @@ def check_addable(websocket: WebSocket) -> None:
 
 
 class Enrolment:
-    """Makes the members of one manager.
+    """Makes the members of one manager, and lets them go.
 
     :param engine: that has their connections.
     :param registry: of who is open.
@@ -83,6 +85,45 @@ class Enrolment:
             connection.close(CloseControlMessage(CloseCode.TRY_AGAIN_LATER, "Too many connections"))
         return member
 
+    def end(self, websocket: WebSocket, connection: Connection, scheduler: Scheduler | None, running: bool) -> None:
+        """Let a websocket go, open. See :meth:`ws4py.manager.WebSocketManager.remove`.
+
+        :param scheduler: that runs its callbacks.
+        :param running: somebody polls.
+        """
+        member: Any = connection.owner
+        engine = self._engine
+        unused, rested = self._backend.make_event(), self._backend.make_event()
+
+        def let_go() -> None:
+            try:
+                if engine.lifecycle.remove(connection, rested.set):
+                    self._registry.leave(member, connection, ended=False)
+                    member.abandoned = True
+                    websocket._detach(connection if connection.in_turn else None)
+                    let_go_of(websocket.sock)
+                    if scheduler is not None:
+                        scheduler.forget(member)
+                else:
+                    rested.set()
+            except BaseException:
+                rested.set()
+                raise
+            finally:
+                unused.set()
+
+        if scheduler is None or not running or scheduler.owns_engine():
+            let_go()
+        else:
+            engine.ask(let_go)
+            scheduler.relieve()
+        if scheduler is None or scheduler.in_own_thread():
+            return
+        patience = self._registry.limits.send_timeout
+        unused.wait(patience)
+        if not scheduler.runs(member):
+            rested.wait(patience)
+
     def _make_member(self, websocket: WebSocket, limits: Limits, address: str | None) -> tuple[Member, str | None]:
         """Return a member, and the address that counts for limits."""
         try:
@@ -96,7 +137,7 @@ class Enrolment:
         around = websocket._surroundings
         if around is None and self._around is not None:
             around = Surroundings(self._around)
-        member = Member(websocket, self._registry.number(), address or "", path, around)
+        member = Member(websocket, self._registry.number(), address or "", path, self._registry.topics, around)
         if limits.max_workers is not None:
             key = type(websocket), limits.max_workers
             member.bulkhead = self._bulkheads.setdefault(key, Bulkhead(limits.max_workers))

@@ -10,7 +10,6 @@ from typing import Any
 
 from ws4py.around import Around
 from ws4py.backends.threads import Threads
-from ws4py.backends.threads import let_go as let_go_of
 from ws4py.engine import Connection, Engine
 from ws4py.engine.counters import WorkerCounters
 from ws4py.engine.pollers import Poller
@@ -117,7 +116,7 @@ class WebSocketManager:
         self._retired = WorkerCounters()  # of earlier runs
         self._engine = Engine(self._backend, self._end, self._left, clock)
         self._slow_log = SlowCallbackLog(self._engine.count, clock)
-        self._registry = Registry(self.limits, self._engine.count_limit, self._backend.make_lock)
+        self._registry = Registry(self.limits, self._engine, self._backend.make_lock)
         self._enrolment = Enrolment(self._engine, self._registry, self._backend, around)
         managers.add(self)
 
@@ -341,39 +340,8 @@ class WebSocketManager:
         """
         self._check_process()
         connection = self._connection_of(websocket)
-        if connection is None:
-            return
-        member: Any = connection.owner
-        engine, scheduler = self._engine, self._scheduler
-        unused, rested = self._backend.make_event(), self._backend.make_event()
-
-        def let_go() -> None:
-            try:
-                if engine.lifecycle.remove(connection, rested.set):
-                    self._registry.leave(member, connection, ended=False)
-                    member.abandoned = True
-                    websocket._detach(connection if connection.in_turn else None)
-                    let_go_of(websocket.sock)
-                    if scheduler is not None:
-                        scheduler.forget(member)
-                else:
-                    rested.set()
-            except BaseException:
-                rested.set()
-                raise
-            finally:
-                unused.set()
-
-        if scheduler is None or not self.is_alive() or scheduler.owns_engine():
-            let_go()
-        else:
-            engine.ask(let_go)
-            scheduler.relieve()
-        if scheduler is None or scheduler.in_own_thread():
-            return
-        unused.wait(self.limits.send_timeout)
-        if not scheduler.runs(member):
-            rested.wait(self.limits.send_timeout)
+        if connection is not None:
+            self._enrolment.end(websocket, connection, self._scheduler, self.is_alive())
 
     def _connection_of(self, websocket: WebSocket) -> Connection | None:
         connection = websocket._connection
@@ -416,15 +384,24 @@ class WebSocketManager:
         :raises ManagerError: in a forked process.
         """
         self._check_process()
-        opcode, data = encode_payload(message, binary)
-        shared = SharedMessage(opcode, data)
-        accepted = 0
-        for member in self._registry.members():
-            connection = member.connection
-            accepted += shared.offer(connection, overflow or connection.limits.overflow)
+        shared = SharedMessage(*encode_payload(message, binary))
+        accepted = shared.offer_to_all([member.connection for member in self._registry.members()], overflow)
         self._engine.count("broadcasts")
         self._engine.count("deliveries", accepted)
         return accepted
+
+    def publish(self, topic: str, message: str | bytes | bytearray | Message, binary: bool = False) -> None:
+        """Send a message to every websocket that is on a topic, as :meth:`broadcast` does. Never waits for a peer.
+
+        Publications to one topic have one order, which is that of all its subscribers. For a peer whose outbox is full,
+        the policy acts that was given to ``subscribe``.
+
+        :param topic: its name: 1 to 255 bytes in UTF-8. That nobody is on it is no error.
+        :raises ManagerError: in a forked process.
+        :raises ValueError: for another name, or a message that can't be sent.
+        """
+        self._check_process()
+        self._registry.topics.publish(topic, *encode_payload(message, binary))
 
     def close_all(self, code: int = 1001, message: str | bytes = "Server is shutting down") -> None:
         """Send a Close to every open websocket. It does not wait for their answers.
@@ -483,7 +460,7 @@ class WebSocketManager:
     def locks(self) -> Iterator[Any]:
         """Return the locks, in the order in which several are taken, each when the ones before are held."""
         yield self._guard
-        yield self._registry.lock
+        yield from self._registry.locks()
         yield from self._engine.locks()
 
     def after_fork_in_child(self) -> None:

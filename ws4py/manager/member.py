@@ -15,6 +15,7 @@ from ws4py.engine.counters import WorkerCounters
 from ws4py.exc import ConnectionClosed
 from ws4py.framing import OPCODE_BINARY
 from ws4py.logs import Named
+from ws4py.manager.topics import Topic, Topics
 from ws4py.websocket import WebSocket
 
 __all__ = ["Bulkhead", "Member"]
@@ -66,6 +67,7 @@ class Member(Named):
     :param number: counted from 1 in each manager.
     :param address: of the peer, or what a proxy said it is; "" if that is unknown.
     :param path: of the request that it came from.
+    :param topics: of the manager.
     :param around: what calls the callbacks; None if nothing is around them.
     """
 
@@ -82,18 +84,28 @@ class Member(Named):
         "id",
         "path",
         "queued_at",
+        "subscriptions",
+        "topics",
         "websocket",
     )
 
     connection: Connection
 
     def __init__(
-        self, websocket: WebSocket, number: int, address: str, path: str, around: Surroundings | None = None
+        self,
+        websocket: WebSocket,
+        number: int,
+        address: str,
+        path: str,
+        topics: Topics,
+        around: Surroundings | None = None,
     ) -> None:
         self.websocket = websocket
         self.id = number
         self.address = address
         self.path = path
+        self.topics = topics
+        self.subscriptions: list[Topic] | tuple[Topic, ...] | None = None
         self.around = around
         self.counted_address: str | None = None  # for max_connections_per_ip
         self.bulkhead: Bulkhead | None = None
@@ -197,7 +209,8 @@ class Member(Named):
         if callers is not None and callers.is_kill(error):
             self.connection.terminate()
             return
-        if isinstance(error, ConnectionClosed) and not self.connection.may_append:
+        connection = self.connection
+        if isinstance(error, ConnectionClosed) and (connection.read_ended or not connection.may_append):
             logger.debug("A handler of %s met a closed connection", self)
             return
         counters.errors += 1

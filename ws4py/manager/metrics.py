@@ -189,5 +189,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     _times("loop_lag_seconds", "How late the manager's timers went off.", "loop_lag", "Loop Lag"),
     _times("ping_round_trip_seconds", "From a Ping to its Pong.", "round_trip", "Round Trip"),
     _counter("limit_actions", "How often a limit or a policy acted.", "limits", ("limit",), title="Limits"),
+    _gauge("topics", "Topics that somebody is on.", "topics.open"),
+    _gauge("subscriptions", "Subscriptions to topics.", "topics.subscriptions"),
     *(_counter(item["metric"], item["text"], name) for name, item in EVENTS.items()),
 )

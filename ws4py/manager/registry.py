@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from ws4py.engine import Connection
+from ws4py.engine import Connection, Engine
 from ws4py.engine.traffic import Traffic
 from ws4py.exc import HandshakeError
 from ws4py.labels import code_label
 from ws4py.limits import Limits
 from ws4py.manager.member import Member
+from ws4py.manager.topics import Topics
 from ws4py.messaging import CloseCode
 
 __all__ = ["Registry"]
@@ -25,21 +26,26 @@ class Registry:
     its connection begins.
 
     :param limits: of the manager.
-    :param count_limit: counts that a limit acted.
+    :param engine: that has their connections.
     :param make_lock: makes a lock that is reentrant, since a signal handler may come between.
     :ivar lock: over what follows.
     :ivar present: the members whose descriptors are not given back yet.
     :ivar open: of the present ones, those whose end has not begun.
     :ivar gone: what the connections have counted that are gone.
     :ivar closed: how many members have ended, by the code that ``closed()`` was given.
+    :ivar topics: which a member is taken off when its end begins, or when it is let go.
     :ivar refused: handshakes that were refused, by the HTTP status of the answer.
     """
 
     def __init__(
-        self, limits: Limits, count_limit: Callable[[str], None], make_lock: Callable[[], Any] = threading.RLock
+        self,
+        limits: Limits,
+        engine: Engine,
+        make_lock: Callable[[], Any] = threading.RLock,
     ) -> None:
         self.limits = limits
-        self._count_limit = count_limit
+        self._count_limit = engine.count_limit
+        self.topics = Topics(engine, make_lock)
         self._make_lock = make_lock
         self.lock = make_lock()
         self._addresses: Counter[str] = Counter()
@@ -117,12 +123,14 @@ class Registry:
         """The end of a member's connection has begun."""
         with self.lock:
             self.open.pop(member, None)
+        self.topics.drop(member)
 
     def leave(self, member: Member, connection: Connection, ended: bool = True) -> None:
         """A member is gone.
 
         :param ended: its connection has ended; else it was let go.
         """
+        self.topics.drop(member)
         with self.lock:
             self.open.pop(member, None)
             if member not in self.present:
@@ -143,6 +151,7 @@ class Registry:
             self.open.pop(member, None)
             self.present.pop(member, None)
             self._free_address(member)
+        self.topics.drop(member)
 
     def _free_address(self, member: Member) -> None:
         address = member.counted_address
@@ -151,9 +160,14 @@ class Registry:
             if not self._addresses[address]:
                 del self._addresses[address]
 
+    def locks(self) -> list[Any]:
+        """Return the locks, in the order in which several are taken."""
+        return [self.lock, self.topics.lock]
+
     def after_fork_in_child(self) -> None:
         """Have a free lock, since its owner may be a thread of the parent's; whose affair the members are."""
         self.lock = self._make_lock()
+        self.topics.after_fork_in_child()
         for member in self.present:
             member.abandoned = member.failed = True
 

@@ -32,6 +32,7 @@ __all__ = [
     "OutboxTotals",
     "Snapshot",
     "Source",
+    "TopicTotals",
     "TrafficSnapshot",
     "WorkerSnapshot",
     "plain",
@@ -216,6 +217,18 @@ def event(metric: str, text: str) -> Any:
 
 
 @dataclass(frozen=True)
+class TopicTotals:
+    """The topics.
+
+    :ivar open: those that somebody is on now.
+    :ivar subscriptions: to them all.
+    """
+
+    open: int
+    subscriptions: int
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """A manager at one moment.
 
@@ -242,8 +255,11 @@ class Snapshot:
     loop_lag: HistogramSnapshot
     round_trip: HistogramSnapshot
     limits: Mapping[str, int]
+    topics: TopicTotals
     broadcasts: int = event("broadcasts", "Broadcasts.")
     deliveries: int = event("broadcast_deliveries", "Messages that broadcasts put into an outbox.")
+    publications: int = event("publications", "Publications to topics.")
+    publication_deliveries: int = event("publication_deliveries", "Messages that publications put into an outbox.")
     faults: int = event("connection_faults", "Connections ended since something done for them raised.")
     failures: int = event("manager_failures", "How often the manager itself failed.")
 
@@ -313,6 +329,7 @@ def take_snapshot(source: Source) -> Snapshot:
     """See :meth:`ws4py.manager.WebSocketManager.stats`."""
     now = time.time()
     registry, scheduler = source.registry, source.scheduler
+    topics = registry.topics
     members, traffic, closed, refused = registry.recorded()
     counters = source.engine.counters
     inbox_messages = inbox_bytes = largest_messages = largest_inbox = outbox_bytes = largest_outbox = 0
@@ -379,6 +396,7 @@ def take_snapshot(source: Source) -> Snapshot:
         loop_lag=_histogram(counters.loop_lag),
         round_trip=_histogram(counters.round_trips),
         limits=MappingProxyType({**dict.fromkeys(LIMITS, 0), **counters.limits}),
+        topics=TopicTotals(len(topics), topics.subscriptions),
         **{name: counters.events[name] for name in EVENTS},
     )
 

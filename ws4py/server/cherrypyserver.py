@@ -226,10 +226,10 @@ class WebSocketTool(Tool):  # type: ignore[misc]
 class WebSocketPlugin(plugins.SimplePlugin):  # type: ignore[misc]
     """Runs a :class:`~ws4py.manager.WebSocketManager` while the engine runs.
 
-    It listens to the bus channels ``handle-websocket`` (websocket, address) and ``websocket-broadcast`` (message,
-    binary). What the manager counts is in ``logging.statistics``: see :mod:`ws4py.server.cpstats`. Where
-    ``server.socket_queue_size`` is CherryPy's default, it becomes what the system allows, so that many clients may come
-    at once.
+    It listens to the bus channels ``handle-websocket`` (websocket, address), ``websocket-broadcast`` (message, binary)
+    and ``websocket-publish`` (topic, message, binary). What the manager counts is in ``logging.statistics``: see
+    :mod:`ws4py.server.cpstats`. Where ``server.socket_queue_size`` is CherryPy's default, it becomes what the system
+    allows, so that many clients may come at once.
 
     :param bus: ``cherrypy.engine``.
     :param manager: a manager of one's own, not started.
@@ -251,6 +251,7 @@ class WebSocketPlugin(plugins.SimplePlugin):  # type: ignore[misc]
         return {
             "handle-websocket": self.handle,
             "websocket-broadcast": self.broadcast,
+            "websocket-publish": self.publish,
             "websocket-admission": self.admit,
             "websocket-refused": self.count_refusal,
         }
@@ -347,6 +348,10 @@ class WebSocketPlugin(plugins.SimplePlugin):  # type: ignore[misc]
     def broadcast(self, message: str | bytes | bytearray | Message, binary: bool = False) -> None:
         """Send a message to every websocket; see :meth:`ws4py.manager.WebSocketManager.broadcast`."""
         self.manager.broadcast(message, binary)
+
+    def publish(self, topic: str, message: str | bytes | bytearray | Message, binary: bool = False) -> None:
+        """Send a message to every websocket on a topic; see :meth:`ws4py.manager.WebSocketManager.publish`."""
+        self.manager.publish(topic, message, binary)
 
 
 def environ_of(request: Any) -> dict[str, Any]:

@@ -17,7 +17,8 @@ __all__ = ["GreenletManager"]
 class GreenletManager(WebSocketManager):
     """Runs websockets by one hub and a greenlet for each.
 
-    To be used in the thread that started it; ``broadcast``, ``stop`` and ``remove`` may be called by others too.
+    To be used in the thread that started it; ``broadcast``, ``publish``, ``stop`` and ``remove`` may be called by
+    others too.
 
     :param spawn: starts a greenlet, as :func:`gevent.spawn` does.
     :param limits: see :class:`~ws4py.limits.Limits`.

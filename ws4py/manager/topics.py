@@ -1,0 +1,172 @@
+"""Topics: who is on which, and what is published to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol, get_args
+
+from ws4py.engine import Connection, Engine
+from ws4py.exc import ConnectionClosed, ManagerError, TooManyTopics
+from ws4py.framing import OPCODE_BINARY
+from ws4py.limits import OverflowPolicy
+from ws4py.manager.fanout import SharedMessage
+
+__all__ = ["MAX_TOPIC_SIZE", "Subscriber", "Topic", "Topics"]
+
+MAX_TOPIC_SIZE: Final = 255
+"""How many bytes of UTF-8 the name of a topic has at most."""
+
+ORDERS: Final = 64
+"""How many locks keep the order of publications. A topic's is chosen by its name, not made with it: so a topic that has
+gone and come back has the same, and a topic needs no memory for it.
+"""
+
+
+class Topic:
+    """A topic that somebody is on.
+
+    :param name: of it.
+    :ivar subscribers: who is on it, with what to do where an outbox is full.
+    """
+
+    __slots__ = ("name", "subscribers")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.subscribers: dict[Subscriber, OverflowPolicy] = {}
+
+
+class Subscriber(Protocol):
+    """Who can be on topics.
+
+    :ivar subscriptions: None before the first one, a list while there may be more; a tuple when its end has begun, of
+        what there was then.
+    """
+
+    connection: Connection
+    subscriptions: list[Topic] | tuple[Topic, ...] | None
+
+
+class Topics:
+    """The topics of one manager. Any thread may call.
+
+    A publication reaches those who are on the topic when its turn has come, in one pass and without waiting for a peer.
+    Publications to one topic have one order, which is that of every subscriber, whatever threads publish.
+
+    :param engine: whose connections the subscribers have.
+    :param make_lock: makes a reentrant lock.
+    :ivar lock: over who is on what; held for a few assignments only.
+    :ivar subscriptions: how many there are.
+    """
+
+    def __init__(self, engine: Engine, make_lock: Callable[[], Any]) -> None:
+        self._engine = engine
+        self._make_lock = make_lock
+        self._topics: dict[str, Topic] = {}
+        self._forked = False
+        self.subscriptions = 0
+        self.lock = self._make_lock()
+        # Held while a message is offered to all of a topic, which takes other locks but never waits for a peer.
+        self._orders = [self._make_lock() for _ in range(ORDERS)]
+
+    def __len__(self) -> int:
+        """Return how many topics somebody is on."""
+        return len(self._topics)
+
+    def subscribe(self, subscriber: Subscriber, name: str, overflow: OverflowPolicy | None) -> None:
+        """See :meth:`ws4py.websocket.WebSocket.subscribe`."""
+        self._check_process()
+        _check_name(name)
+        if overflow is not None and overflow not in get_args(OverflowPolicy):
+            raise ValueError(f"overflow must be one of {', '.join(get_args(OverflowPolicy))}, not {overflow!r}")
+        connection = subscriber.connection
+        limits = connection.limits
+        with self.lock:
+            subscriptions = subscriber.subscriptions
+            if isinstance(subscriptions, tuple) or not connection.may_append:
+                raise ConnectionClosed("Cannot subscribe a websocket that is closing or closed")
+            topic = self._topics.get(name)
+            if topic is None or subscriber not in topic.subscribers:
+                if limits.max_topics is not None and len(subscriptions or ()) >= limits.max_topics:
+                    self._engine.count_limit("max_topics")
+                    raise TooManyTopics(f"A websocket may be on {limits.max_topics} topics: see the limit max_topics")
+                if topic is None:
+                    topic = self._topics[name] = Topic(name)
+                if subscriptions is None:
+                    subscriber.subscriptions = [topic]
+                else:
+                    subscriptions.append(topic)
+                self.subscriptions += 1
+            topic.subscribers[subscriber] = overflow or limits.overflow
+
+    def unsubscribe(self, subscriber: Subscriber, name: str) -> None:
+        """See :meth:`ws4py.websocket.WebSocket.unsubscribe`."""
+        self._check_process()
+        with self.lock:
+            topic = self._topics.get(name)
+            subscriptions = subscriber.subscriptions
+            if topic is not None and isinstance(subscriptions, list) and subscriber in topic.subscribers:
+                self._take_off(subscriber, topic)
+                subscriptions.remove(topic)
+                if not subscriptions:
+                    subscriber.subscriptions = None
+
+    def drop(self, subscriber: Subscriber) -> None:
+        """Take one whose end has begun off all topics; it gets on none any more."""
+        with self.lock:
+            subscriptions = subscriber.subscriptions
+            if isinstance(subscriptions, tuple):
+                return
+            subscriber.subscriptions = tuple(subscriptions or ())
+            for topic in subscriber.subscriptions:
+                self._take_off(subscriber, topic)
+
+    def _take_off(self, subscriber: Subscriber, topic: Topic) -> None:
+        """Take a subscriber off a topic, which goes with the last one. The lock is held."""
+        del topic.subscribers[subscriber]
+        self.subscriptions -= 1
+        if not topic.subscribers:
+            del self._topics[topic.name]
+
+    def publish(self, name: str, opcode: int, payload: bytes) -> None:
+        """See :meth:`ws4py.manager.WebSocketManager.publish`."""
+        _check_name(name)
+        if opcode > OPCODE_BINARY:
+            raise ValueError("A control frame can't be published")
+        self._engine.count("publications")
+        if name in self._topics:
+            self._deliver(name, SharedMessage(opcode, payload))
+
+    def _deliver(self, name: str, message: SharedMessage) -> None:
+        """Offer a message to all that are on a topic, behind what was published to it before."""
+        order = self._orders[hash(name) % ORDERS]
+        if self._engine.holds(order):  # this is a signal handler, and its thread is in the midst of another one
+            self._engine.ask(lambda: self._deliver(name, message))
+            return
+        accepted = 0
+        with order:
+            topic = self._topics.get(name)
+            if topic is None:
+                return
+            subscribers = topic.subscribers
+            for subscriber in list(subscribers):  # one step under the interpreter's lock: a snapshot
+                overflow = subscribers.get(subscriber)
+                if overflow is not None:  # else it has left meanwhile
+                    accepted += message.offer(subscriber.connection, overflow, name)
+        self._engine.count("publication_deliveries", accepted)
+
+    def after_fork_in_child(self) -> None:
+        """Have a free lock, since its owner may be a thread of the parent's; whose affair the subscribers are."""
+        self._forked = True
+        self.lock = self._make_lock()
+
+    def _check_process(self) -> None:
+        if self._forked:
+            raise ManagerError("The topics are the parent process's: a forked process needs a manager of its own")
+
+
+def _check_name(name: str) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"The name of a topic is a str, not {type(name)}")
+    if not 0 < len(name.encode()) <= MAX_TOPIC_SIZE:
+        raise ValueError(f"The name of a topic has 1 to {MAX_TOPIC_SIZE} bytes in UTF-8, not {len(name.encode())}")
