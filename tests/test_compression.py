@@ -18,8 +18,8 @@ import pytest
 
 from tests.client_servers import foreign_server
 from tests.helpers import EchoRecorder, Gate, Peer, Stage, start_thread, until, wait_for
+from tests.manager.test_fork import in_child
 from tests.serving import PATIENCE, ROOT, Server, free_port
-from tests.test_fork import in_child
 from ws4py.client.threadedclient import WebSocketClient
 from ws4py.extensions.permessage_deflate import DeflateAgreement, DeflateCodec, PerMessageDeflate
 from ws4py.framing import FIN, RSV1

@@ -244,7 +244,7 @@ def shows(behaviour: str, *kinds: str, cell: str = "yes") -> Callable[[Any], Any
 
 def rows() -> list[tuple[str, ...]]:
     """Return the table of the documentation; a cell without a test has :data:`NO_TEST`."""
-    import tests.test_doors  # noqa: F401 - it fills the cells
+    import tests.server.test_doors  # noqa: F401 - it fills the cells
 
     table = [("server", *BEHAVIOURS.values())]
     for name, kind in KINDS.items():

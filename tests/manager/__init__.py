@@ -1,1 +1,1 @@
-"""Tests of who runs callbacks and who polls: the schedulers, without an engine."""
+"""Tests of the manager: what it promises, by sockets; and its schedulers, without an engine."""

@@ -27,8 +27,8 @@ from tests.helpers import (
     until,
     wait_for,
 )
-from tests.test_faults import signals
-from tests.test_manager_limits import fill
+from tests.manager.test_faults import signals
+from tests.manager.test_limits import fill
 from ws4py.exc import ConnectionClosed, ManagerError, TooManyTopics
 from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_TEXT
 from ws4py.limits import Limits, OverflowPolicy

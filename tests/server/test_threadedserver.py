@@ -21,8 +21,8 @@ from websockets.asyncio.client import connect as async_connect
 from websockets.sync.client import connect, unix_connect
 
 from tests.helpers import Recorder, Task, open_fds, quiet, stays, until, wait_for
+from tests.manager.test_life import FragilePoller
 from tests.serving import PATIENCE, Peer, Response, certificates, close_frame, frame
-from tests.test_manager_life import FragilePoller
 from ws4py.exc import HandshakeError
 from ws4py.manager import WebSocketManager
 from ws4py.messaging import Message

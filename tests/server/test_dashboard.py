@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
+from tests.server.test_stats_endpoint import StatsServer, serving_stats
 from tests.serving import Server, eventually
-from tests.test_stats_endpoint import StatsServer, serving_stats
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="the browser is driven by the package selenium")
 
-FOLDER = Path(__file__).parent.parent / "ws4py" / "server" / "dashboard"
+FOLDER = Path(__file__).parents[2] / "ws4py" / "server" / "dashboard"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
 CROWD = 200

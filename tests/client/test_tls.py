@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
+from tests.client.test_threaded import Client, connected, serving
 from tests.client_servers import foreign_server
 from tests.helpers import PATIENCE, Certificates, Peer, quiet, start_thread
-from tests.test_client_threaded import Client, connected, serving
 from ws4py.client import WebSocketBaseClient
 
 

@@ -256,14 +256,14 @@ def test_refusals_and_limits(stage: Stage) -> None:
 
 def test_every_limit_has_its_place() -> None:
     """Those that act are known before they do, so that they can be shown with a 0."""
-    source = "".join(path.read_text() for path in Path(__file__).parent.parent.glob("ws4py/**/*.py"))
+    source = "".join(path.read_text() for path in Path(__file__).parents[2].glob("ws4py/**/*.py"))
     names = set(re.findall(r'count_limit\(\s*"(\w+)"', source)) | set(re.findall(r'Excess\("(\w+)"', source))
     assert names
     assert names | {"overflow_close", "overflow_drop", "overflow_latest"} <= set(LIMITS)
 
 
 def test_what_is_counted_where_it_happens_has_its_place() -> None:
-    source = "".join(path.read_text() for path in Path(__file__).parent.parent.glob("ws4py/*/*.py"))
+    source = "".join(path.read_text() for path in Path(__file__).parents[2].glob("ws4py/*/*.py"))
     assert set(re.findall(r'count\("(\w+)"', source)) == {*EVENTS, "slow_callbacks"}
 
 

@@ -1,4 +1,4 @@
-"""WebSockets on plain cheroot. What all servers do is in test_hosts.py."""
+"""WebSockets on plain cheroot. What all servers do is in test_adapters.py."""
 
 from __future__ import annotations
 

@@ -264,7 +264,7 @@ def test_with_monkey_patching(secure: bool, certificates: Certificates, tmp_path
             capture_output=True,
             text=True,
             timeout=PATIENCE,
-            cwd=Path(__file__).resolve().parent.parent,
+            cwd=Path(__file__).resolve().parents[2],
             check=True,
         )
     assert (done.stdout, done.stderr) == ("True\nTrue\n1000\n" * 2, "")

@@ -26,7 +26,7 @@ from ws4py.manager.ranking import SORT_KEYS, take_connections
 from ws4py.manager.snapshot import LIMITS
 from ws4py.server.stats import StatsApplication, StatsCollector, basic_auth, mount
 
-SCHEMA = Path(__file__).parent.parent / "docs" / "stats.schema.json"
+SCHEMA = Path(__file__).parents[2] / "docs" / "stats.schema.json"
 PASSWORD = "Basic " + base64.b64encode(b"admin:s:cret").decode()
 HOSTS = ["graft", "handler", "native", "cheroot", "gevent", "gevent-patched"]
 
@@ -179,7 +179,7 @@ def test_the_page_and_its_files(server: StatsServer) -> None:
             assert response.get("x-content-type-options") == "nosniff"
             assert (
                 response.body
-                == (Path(__file__).parent.parent / "ws4py/server/dashboard" / (path[7:] or "index.html")).read_bytes()
+                == (Path(__file__).parents[2] / "ws4py/server/dashboard" / (path[7:] or "index.html")).read_bytes()
             )
         with server.connect() as peer:
             peer.sock.sendall(peer.request(path, If_None_Match=response.get("etag")))

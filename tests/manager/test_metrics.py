@@ -13,7 +13,7 @@ from tests.helpers import EchoRecorder, Stage
 from ws4py.cli.stats import render
 from ws4py.manager.metrics import METRICS, Metric
 
-GENERATOR = Path(__file__).parent.parent / "docs" / "generate.py"
+GENERATOR = Path(__file__).parents[2] / "docs" / "generate.py"
 NO_METRICS = {"time", "state", "connections.removed", "workers.size"}
 
 

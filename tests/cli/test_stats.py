@@ -20,8 +20,8 @@ import pytest
 
 from tests.client_servers import Scripted, read_request
 from tests.helpers import Certificates
+from tests.server.test_stats_endpoint import StatsServer, serving_stats, validate
 from tests.serving import PATIENCE, ROOT
-from tests.test_stats_endpoint import StatsServer, serving_stats, validate
 from ws4py.cli.stats import Failure, fetch, make_request, render
 
 

@@ -22,7 +22,7 @@ from tests.helpers import PATIENCE, Certificates, Peer, until
 from ws4py import __version__, cli
 from ws4py.cli.connect import hex_dump
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-W", "error", "-m", "ws4py"]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
 

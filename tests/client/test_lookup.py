@@ -131,7 +131,7 @@ def test_a_forked_process_has_threads_of_its_own_for_it() -> None:
         capture_output=True,
         text=True,
         timeout=PATIENCE,
-        cwd=Path(__file__).resolve().parent.parent,
+        cwd=Path(__file__).resolve().parents[2],
         check=True,
     )
     assert done.stdout == "ConnectionRefusedError\n"

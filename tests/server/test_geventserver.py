@@ -1,4 +1,4 @@
-"""WebSockets under gevent: what is special about it. What all servers do is in test_hosts.py."""
+"""WebSockets under gevent: what is special about it. What all servers do is in test_adapters.py."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from gevent import socket  # noqa: E402
 from gevent.event import Event  # noqa: E402
 
 from tests.helpers import KEY, PATIENCE, quiet  # noqa: E402
-from tests.test_fork import in_child  # noqa: E402
+from tests.manager.test_fork import in_child  # noqa: E402
 from ws4py.exc import ManagerError  # noqa: E402
 from ws4py.framing import FIN, OPCODE_CLOSE, OPCODE_TEXT, build_frame  # noqa: E402
 from ws4py.messaging import Message  # noqa: E402

@@ -49,7 +49,7 @@ SERVER = """if True:
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """The URL of an echo server under CherryPy, in a process of its own."""
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-c", SERVER, "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""WebSockets on the server of the standard library. What all servers do is in test_hosts.py."""
+"""WebSockets on the server of the standard library. What all servers do is in test_adapters.py."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.helpers import EchoRecorder, Stage, until
+from tests.server.test_stats_endpoint import StatsServer, serving_stats
 from tests.serving import Peer, Response, eventually
-from tests.test_stats_endpoint import StatsServer, serving_stats
 from ws4py.server.cpstats import NAMESPACE, WebSocketStatistics
 
 pytest.importorskip("cherrypy", reason="the page is CherryPy's")
