@@ -4,7 +4,9 @@ answer.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
 import ssl
 from collections.abc import Callable
 from enum import IntEnum
@@ -192,11 +194,11 @@ class Opening:
 
     def _say_goodbye(self, in_worker: bool) -> Want | None:
         """End this direction only: a client that has sent more than was read would lose its answer by a reset."""
-        self._step = self._discard
         if isinstance(self._sock, ssl.SSLSocket):
-            self._sock.unwrap()
-        else:
-            self._sock.shutdown(1)
+            with contextlib.suppress(OSError):  # it is said, and what comes in place of an answer does not matter
+                self._sock.unwrap()
+        self._sock.shutdown(socket.SHUT_WR)  # from here on nothing is decrypted
+        self._step = self._discard
         return None
 
     def _discard(self, in_worker: bool) -> Want | None:
