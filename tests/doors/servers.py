@@ -205,7 +205,9 @@ class Door(Server):
         return state
 
     def end(self) -> None:
-        """Ask it to end, as is usual with it."""
+        """Ask it to end, as is usual with it. A worker of uWSGI that answers a request would do so without a word."""
+        if self.kind.package == "uwsgi":
+            eventually(lambda: self.log().count("=> generated") >= len(self._peers), "it has answered all requests")
         self.process.send_signal(self.kind.end)
 
 
