@@ -247,6 +247,12 @@ def test_none_is_missed() -> None:
         assert [line for line in page.read_text().splitlines() if LITERAL.fullmatch(line)] == [], page.name
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_files_that_it_names_are_there(page: Path) -> None:
+    named = re.findall(r"``((?:benchmarks|docs|examples|loadtest|tests)/[\w./-]+)``", page.read_text(encoding="utf-8"))
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_it_runs(block: Block, tmp_path: Path) -> None:
     notes = block.notes
