@@ -24,6 +24,7 @@ from cherrypy._cpnative_server import CPHTTPServer
 from cherrypy.lib import cpstats
 from cherrypy.process.plugins import Autoreloader, Daemonizer, PIDFile
 
+from tests.helpers import present
 from ws4py.engine.pollers import default_poller
 from ws4py.extensions.permessage_deflate import PerMessageDeflate
 from ws4py.manager import WebSocketManager
@@ -361,12 +362,12 @@ class Root:
         """
         manager = self.plugin.manager
         deadline = time.monotonic() + PATIENCE
-        while websockets and len(manager._engine.connections) != int(websockets) and time.monotonic() < deadline:
+        while websockets and present(manager) != int(websockets) and time.monotonic() < deadline:
             time.sleep(0.01)  # for what no event announces
         objects = Counter(f"{type(item).__module__}.{type(item).__qualname__}" for item in gc.get_objects())
         return {
             "websockets": len(manager),
-            "entries": len(manager._engine.connections),
+            "entries": present(manager),
             "fds": len(os.listdir("/proc/self/fd")),
             "threads": threading.active_count(),
             "objects": {name: count for name, count in objects.items() if name.startswith(COUNTED)},

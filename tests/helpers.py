@@ -525,6 +525,7 @@ class Stage:
         self._threads = set(threading.enumerate())
         self._fds = open_fds()
         self._managers: list[WebSocketManager] = []
+        self._pollers: list[RestlessPoller] = []
         self._peers: list[Peer] = []
         self._websockets: list[WebSocket] = []
         self.closers: list[Callable[[], object]] = []
@@ -532,6 +533,8 @@ class Stage:
 
     def manager(self, start: bool = True, **options: Any) -> WebSocketManager:
         manager = WebSocketManager(**options)
+        if isinstance(poller := options.get("poller"), RestlessPoller):
+            self._pollers.append(poller)
         manager.daemon = True  # so that a test that fails does not keep the process
         self._managers.append(manager)
         if start:
@@ -586,8 +589,8 @@ class Stage:
         for manager in self._managers:
             manager.join(PATIENCE)
             assert not manager.is_alive(), "the manager's thread has not ended"
-            if isinstance(manager._backend._poller, RestlessPoller):
-                manager._backend._poller.release()
+        for poller in self._pollers:
+            poller.release()
         for websocket in self._websockets:
             if isinstance(websocket, Recorder):
                 assert websocket.faults == []
@@ -600,6 +603,12 @@ class Stage:
         gc.collect()
         left = open_fds() - self._fds
         assert not left, f"descriptors are left open: {left}"
+
+
+def present(manager: WebSocketManager) -> int:
+    """Return how many websockets a manager has, those included whose ends have begun."""
+    figures = manager.stats().connections
+    return figures.open + figures.closing
 
 
 def open_fds() -> set[tuple[int, str]]:
@@ -655,6 +664,7 @@ __all__ = [
     "Task",
     "narrow",
     "open_fds",
+    "present",
     "quiet",
     "start_thread",
     "tcp_pair",

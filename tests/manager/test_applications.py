@@ -18,6 +18,7 @@ from tests.helpers import (
     Script,
     Stage,
     open_fds,
+    present,
     quiet,
     tcp_pair,
     unix_pair,
@@ -50,7 +51,7 @@ def test_a_handler_may_close_its_socket_inside_closed(stage: Stage, workers: int
         assert websocket.end() == (1000, b"")
         assert websocket.errors == []
         peer.close()
-    until(lambda: not manager._engine.connections)
+    until(lambda: not present(manager))
 
 
 @pytest.mark.parametrize("callback", ["opened", "message", "closed"])
@@ -227,7 +228,7 @@ def test_a_terminate_that_calls_nothing_of_ours_leaks_nothing(stage: Stage) -> N
     _, peer = stage.connect(manager, Own)
     assert peer.say_goodbye() == (1000, "")
     wait_for(done)
-    until(lambda: not manager._engine.connections)
+    until(lambda: not present(manager))
 
 
 def test_running_init_again_in_closed(stage: Stage) -> None:
@@ -251,7 +252,7 @@ def test_running_init_again_in_closed(stage: Stage) -> None:
     new_peer = Peer(theirs)
     assert new_peer.receive_text() == "anew"
     new_peer.close()
-    until(lambda: not manager._engine.connections)
+    until(lambda: not present(manager))
 
 
 def test_addresses(stage: Stage) -> None:

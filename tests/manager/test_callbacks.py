@@ -14,6 +14,7 @@ from tests.helpers import (
     Recorder,
     Script,
     Stage,
+    present,
     start_thread,
     until,
     wait_for,
@@ -344,4 +345,4 @@ def test_many_connections_that_talk_all_at_once(stage: Stage) -> None:
     for websocket, peer in connections:
         assert peer.receive_close() == (1000, "")
         assert websocket.end() == (1000, b"")
-    until(lambda: not manager._engine.connections)
+    until(lambda: not present(manager))

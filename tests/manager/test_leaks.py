@@ -22,6 +22,7 @@ from tests.helpers import (
     Peer,
     Stage,
     open_fds,
+    present,
     unix_pair,
     until,
 )
@@ -59,12 +60,12 @@ def test_two_thousand_connections_leave_nothing(stage: Stage) -> None:
 
     for _ in range(10):
         cycle(next(ends))
-    until(lambda: not manager._engine.connections)
+    until(lambda: not present(manager))
     gc.collect()
     fds = len(open_fds())
     objects = Counter(type(item) for item in gc.get_objects())
     references = [cycle(next(ends)) for _ in range(2000)]
-    until(lambda: not manager._engine.connections)
+    until(lambda: not present(manager))
     gc.collect()
     assert [reference for reference in references if reference() is not None] == []
     del references

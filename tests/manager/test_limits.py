@@ -19,6 +19,7 @@ from tests.helpers import (
     RestlessPoller,
     Script,
     Stage,
+    present,
     start_thread,
     tcp_pair,
     until,
@@ -758,7 +759,7 @@ def test_a_closed_that_blocks_keeps_nothing_but_its_descriptor(timed: Callable[.
     assert websocket.sock.fileno() >= 0
     gate.set()
     websocket.end()
-    until(lambda: not context.manager._engine.connections)
+    until(lambda: not present(context.manager))
 
 
 def test_timers_of_many_connections(timed: Callable[..., Timed]) -> None:
