@@ -247,6 +247,14 @@ def test_none_is_missed() -> None:
         assert [line for line in page.read_text().splitlines() if LITERAL.fullmatch(line)] == [], page.name
 
 
+@pytest.mark.parametrize("page", sorted(ROOT.glob("*.rst")), ids=lambda page: page.stem)
+def test_what_stands_beside_the_pages_is_sound(page: Path) -> None:
+    """Sphinx reads the pages; these are read as plain reStructuredText."""
+    command = [sys.executable, "-m", "docutils", "--halt=2", str(page), os.devnull]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_files_that_it_names_are_there(page: Path) -> None:
     named = re.findall(r"``((?:benchmarks|docs|examples|loadtest|tests)/[\w./-]+)``", page.read_text(encoding="utf-8"))
