@@ -23,7 +23,7 @@ _VERSION: Final = re.compile(r"HTTP/([0-9])\.([0-9])")
 _FORBIDDEN_IN_VALUES: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _BARE_LINE_FEED: Final = re.compile(rb"(?:\A|[^\r])\n")
 _SCHEMES: Final = frozenset({"http", "https", "ws", "wss"})
-_ONCE: Final = ("host", "content-length", "transfer-encoding", "upgrade", "sec-websocket-key", "sec-websocket-version")
+_ONCE: Final = ("host", "content-length", "transfer-encoding", "sec-websocket-key", "sec-websocket-version")
 """Headers that a request has at most once."""
 
 
