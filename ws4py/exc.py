@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 __all__ = [
+    "BrokerError",
     "ConnectionClosed",
     "FrameTooLargeException",
     "HandshakeError",
@@ -92,6 +93,10 @@ class SlowConsumer(ConnectionClosed):
 
 class ManagerError(WebSocketException, RuntimeError):
     """A manager can't do that in its state: an ``add`` after ``stop``, any use after a fork."""
+
+
+class BrokerError(WebSocketException):
+    """A broker can't do that in its state."""
 
 
 class TooManyTopics(WebSocketException):

@@ -10,6 +10,7 @@ from typing import Any
 
 from ws4py.around import Around
 from ws4py.backends.threads import Threads
+from ws4py.broker import Broker
 from ws4py.engine import Connection, Engine
 from ws4py.engine.counters import WorkerCounters
 from ws4py.engine.pollers import Poller
@@ -76,6 +77,7 @@ class WebSocketManager:
         returns, and in a context of :mod:`contextvars` of its websocket's own. An endpoint's own comes in its place.
     :param access_log: write a line of the logger ``ws4py.access`` for each websocket at its end: see
         :mod:`ws4py.manager.accesslog`.
+    :param broker: carries publications between the managers that share it; by default the manager has one of its own.
     :param options: single limits, by their names in :class:`~ws4py.limits.Limits`.
     :raises ValueError: for an argument out of range.
     """
@@ -92,6 +94,7 @@ class WebSocketManager:
         clock: Callable[[], float] = time.monotonic,
         around: Around | None = None,
         access_log: bool = False,
+        broker: Broker | None = None,
         backend: Any = None,
         **options: Any,
     ) -> None:
@@ -116,7 +119,7 @@ class WebSocketManager:
         self._retired = WorkerCounters()  # of earlier runs
         self._engine = Engine(self._backend, self._end, self._left, clock)
         self._slow_log = SlowCallbackLog(self._engine.count, clock)
-        self._registry = Registry(self.limits, self._engine, self._backend.make_lock)
+        self._registry = Registry(self.limits, self._engine, self._backend.make_lock, broker)
         self._enrolment = Enrolment(self._engine, self._registry, self._backend, around)
         managers.add(self)
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from ws4py.broker import Broker
 from ws4py.engine import Connection, Engine
 from ws4py.engine.traffic import Traffic
 from ws4py.exc import HandshakeError
@@ -28,6 +29,7 @@ class Registry:
     :param limits: of the manager.
     :param engine: that has their connections.
     :param make_lock: makes a lock that is reentrant, since a signal handler may come between.
+    :param broker: that carries publications.
     :ivar lock: over what follows.
     :ivar present: the members whose descriptors are not given back yet.
     :ivar open: of the present ones, those whose end has not begun.
@@ -42,10 +44,11 @@ class Registry:
         limits: Limits,
         engine: Engine,
         make_lock: Callable[[], Any] = threading.RLock,
+        broker: Broker | None = None,
     ) -> None:
         self.limits = limits
         self._count_limit = engine.count_limit
-        self.topics = Topics(engine, make_lock)
+        self.topics = Topics(engine, make_lock, broker)
         self._make_lock = make_lock
         self.lock = make_lock()
         self._addresses: Counter[str] = Counter()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Protocol, get_args
 
+from ws4py.broker import Broker, MemoryBroker, Publication
 from ws4py.engine import Connection, Engine
 from ws4py.exc import ConnectionClosed, ManagerError, TooManyTopics
 from ws4py.framing import OPCODE_BINARY
@@ -15,11 +16,6 @@ __all__ = ["MAX_TOPIC_SIZE", "Subscriber", "Topic", "Topics"]
 
 MAX_TOPIC_SIZE: Final = 255
 """How many bytes of UTF-8 the name of a topic has at most."""
-
-ORDERS: Final = 64
-"""How many locks keep the order of publications. A topic's is chosen by its name, not made with it: so a topic that has
-gone and come back has the same, and a topic needs no memory for it.
-"""
 
 
 class Topic:
@@ -50,24 +46,25 @@ class Subscriber(Protocol):
 class Topics:
     """The topics of one manager. Any thread may call.
 
-    A publication reaches those who are on the topic when its turn has come, in one pass and without waiting for a peer.
-    Publications to one topic have one order, which is that of every subscriber, whatever threads publish.
+    A publication goes to the broker. When that hands it back, it is offered to those who are on the topic then, in one
+    pass and without waiting for a peer. So the broker's order is that of every subscriber.
 
     :param engine: whose connections the subscribers have.
     :param make_lock: makes a reentrant lock.
+    :param broker: that carries publications; by default one of its own.
     :ivar lock: over who is on what; held for a few assignments only.
     :ivar subscriptions: how many there are.
     """
 
-    def __init__(self, engine: Engine, make_lock: Callable[[], Any]) -> None:
+    def __init__(self, engine: Engine, make_lock: Callable[[], Any], broker: Broker | None = None) -> None:
         self._engine = engine
+        self._broker = MemoryBroker(make_lock) if broker is None else broker
+        self._receiver = self._receive  # one object for all topics
         self._make_lock = make_lock
         self._topics: dict[str, Topic] = {}
         self._forked = False
         self.subscriptions = 0
         self.lock = self._make_lock()
-        # Held while a message is offered to all of a topic, which takes other locks but never waits for a peer.
-        self._orders = [self._make_lock() for _ in range(ORDERS)]
 
     def __len__(self) -> int:
         """Return how many topics somebody is on."""
@@ -91,6 +88,7 @@ class Topics:
                     self._engine.count_limit("max_topics")
                     raise TooManyTopics(f"A websocket may be on {limits.max_topics} topics: see the limit max_topics")
                 if topic is None:
+                    self._broker.subscribe(name, self._receiver)
                     topic = self._topics[name] = Topic(name)
                 if subscriptions is None:
                     subscriber.subscriptions = [topic]
@@ -127,6 +125,7 @@ class Topics:
         self.subscriptions -= 1
         if not topic.subscribers:
             del self._topics[topic.name]
+            self._broker.unsubscribe(topic.name, self._receiver)
 
     def publish(self, name: str, opcode: int, payload: bytes) -> None:
         """See :meth:`ws4py.manager.WebSocketManager.publish`."""
@@ -134,31 +133,27 @@ class Topics:
         if opcode > OPCODE_BINARY:
             raise ValueError("A control frame can't be published")
         self._engine.count("publications")
-        if name in self._topics:
-            self._deliver(name, SharedMessage(opcode, payload))
+        self._broker.publish(Publication(name, opcode, payload))
 
-    def _deliver(self, name: str, message: SharedMessage) -> None:
-        """Offer a message to all that are on a topic, behind what was published to it before."""
-        order = self._orders[hash(name) % ORDERS]
-        if self._engine.holds(order):  # this is a signal handler, and its thread is in the midst of another one
-            self._engine.ask(lambda: self._deliver(name, message))
+    def _receive(self, publication: Publication) -> None:
+        """Offer a message to all that are on its topic. The broker calls this, by one thread at a time for a topic."""
+        topic = self._topics.get(publication.topic)
+        if topic is None:
             return
-        accepted = 0
-        with order:
-            topic = self._topics.get(name)
-            if topic is None:
-                return
-            subscribers = topic.subscribers
-            for subscriber in list(subscribers):  # one step under the interpreter's lock: a snapshot
-                overflow = subscribers.get(subscriber)
-                if overflow is not None:  # else it has left meanwhile
-                    accepted += message.offer(subscriber.connection, overflow, name)
+        message = SharedMessage(publication.opcode, publication.payload)
+        subscribers, accepted = topic.subscribers, 0
+        for subscriber in list(subscribers):  # one step under the interpreter's lock: a snapshot
+            overflow = subscribers.get(subscriber)
+            if overflow is not None:  # else it has left meanwhile
+                accepted += message.offer(subscriber.connection, overflow, publication.topic)
         self._engine.count("publication_deliveries", accepted)
 
     def after_fork_in_child(self) -> None:
         """Have a free lock, since its owner may be a thread of the parent's; whose affair the subscribers are."""
         self._forked = True
         self.lock = self._make_lock()
+        self._topics = {}
+        self.subscriptions = 0
 
     def _check_process(self) -> None:
         if self._forked:
