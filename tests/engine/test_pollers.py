@@ -217,7 +217,7 @@ def test_the_default_is_the_systems_best() -> None:
     poller.release()
 
 
-def test_a_manager_runs_on_each(stage: Stage, poller: Poller) -> None:
+def test_a_manager_runs_on_each(poller: Poller, stage: Stage) -> None:  # it ends before its poller is released
     manager = stage.manager(poller=poller, ping_interval=None)
     connections = [stage.connect(manager, EchoRecorder) for _ in range(5)]
     big = bytes(300_000)
