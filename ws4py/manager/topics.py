@@ -137,15 +137,16 @@ class Topics:
 
     def _receive(self, publication: Publication) -> None:
         """Offer a message to all that are on its topic. The broker calls this, by one thread at a time for a topic."""
-        topic = self._topics.get(publication.topic)
+        name, opcode, payload = publication
+        topic = self._topics.get(name)
         if topic is None:
             return
-        message = SharedMessage(publication.opcode, publication.payload)
+        message = SharedMessage(opcode, payload)
         subscribers, accepted = topic.subscribers, 0
         for subscriber in list(subscribers):  # one step under the interpreter's lock: a snapshot
             overflow = subscribers.get(subscriber)
             if overflow is not None:  # else it has left meanwhile
-                accepted += message.offer(subscriber.connection, overflow, publication.topic)
+                accepted += message.offer(subscriber.connection, overflow, name)
         self._engine.count("publication_deliveries", accepted)
 
     def after_fork_in_child(self) -> None:
