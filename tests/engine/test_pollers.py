@@ -228,6 +228,8 @@ def test_a_manager_runs_on_each(poller: Poller, stage: Stage) -> None:  # it end
         assert peer.receive_message() == big
         assert peer.say_goodbye() == (1000, "")
         assert websocket.end() == (1000, b"")
+    manager.stop()  # before the poller is released, which is the test's
+    manager.join(PATIENCE)
 
 
 def test_a_manager_with_select_survives_a_socket_that_its_application_closed(stage: Stage) -> None:

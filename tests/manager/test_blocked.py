@@ -17,6 +17,7 @@ from tests.helpers import (
     Stage,
     quiet,
     start_thread,
+    stays,
     until,
     wait_for,
 )
@@ -288,6 +289,33 @@ def test_a_place_that_was_lent_is_taken_back(stage: Stage, threaded: dict[str, A
         assert joining.receive_text() == "joined"
         assert [peer.receive_text() for peer in peers] == ["1"] * len(peers)
     assert manager.stats().workers.limit == manager.workers
+
+
+@pytest.mark.parametrize("options", [THREADED[1], THREADED[4]], ids=ids)
+def test_as_many_workers_as_before_when_all_have_joined_for_a_while(stage: Stage, options: dict[str, Any]) -> None:
+    manager = stage.manager(**options)
+
+    def join(websocket: WebSocket, message: Message) -> None:
+        manager.join(0.001)
+        manager.join(0.001)
+        websocket.send("joined")
+
+    kind = Script.of(message=join)
+    peers = [stage.connect(manager, kind)[1] for _ in range(10)]
+    for peer in peers:
+        peer.send(*[peer.text("x")] * 10)
+    for peer in peers:
+        assert [peer.receive_text() for _ in range(10)] == ["joined"] * 10
+    until(lambda: manager.stats().workers.idle == manager.stats().workers.size)
+    gates = [stage.connect(manager, Gate) for _ in range(5)]
+    for _, peer in gates:
+        peer.send(peer.text("wait"))
+    until(lambda: sum(bool(gate.messages) for gate, _ in gates) == manager.workers)
+    stays(lambda: sum(bool(gate.messages) for gate, _ in gates) == manager.workers)
+    for gate, _ in gates:
+        gate.gate.set()
+    for _, peer in gates:
+        assert peer.receive_text() == "wait"
 
 
 def test_join_where_there_was_no_thread_for_a_worker(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

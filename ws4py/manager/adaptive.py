@@ -103,8 +103,9 @@ class AdaptiveScheduler(ThreadedScheduler):
         return self._workers.get(threading.current_thread())
 
     def _lend(self, worker: Worker) -> None:
-        worker.lent = True
-        self._slots.append(None)
+        if not worker.lent:  # else it has gone on without one since it was lent before
+            worker.lent = True
+            self._slots.append(None)
 
     def _take_back(self, worker: Worker) -> None:
         try:
