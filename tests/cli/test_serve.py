@@ -23,6 +23,9 @@ from tests.serving import PATIENCE, ROOT, Peer, certificates, close_frame
 from ws4py import cli
 
 APPLICATION = """
+import signal
+import threading
+
 from ws4py.websocket import EchoWebSocket, WebSocket
 
 class Greeting(WebSocket):
@@ -31,6 +34,10 @@ class Greeting(WebSocket):
 
     def closed(self, code, reason=None):
         print("closed with", code, flush=True)
+
+class Killing(WebSocket):
+    def received_message(self, message):
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
 
 class Rooms:
     paths = {"/greeting": Greeting, "/echo": EchoWebSocket}
@@ -124,6 +131,19 @@ def test_a_signal_ends_it_in_order(serving: Serving, number: int) -> None:
         output, errors = serving.process.communicate(timeout=PATIENCE)
     assert (serving.process.returncode, output) == (0, "closed with 1001\n")
     assert re.fullmatch(r"\S+ \S+ .*/x.* 1001 .*\n", errors), errors
+
+
+def test_a_signal_that_another_thread_takes(directory: Path) -> None:
+    """The system may give it to any thread, and Python's handler is for the main thread to run."""
+    with (
+        Serving(directory, "application:Killing", "--port", "0") as serving,
+        Peer(socket.create_connection(("127.0.0.1", serving.port), PATIENCE), "127.0.0.1") as peer,
+    ):
+        assert peer.upgrade("/").status == 101
+        peer.send("now")
+        assert peer.receive().code == 1001
+        peer.sock.sendall(close_frame(1001))
+        assert serving.process.wait(PATIENCE) == 0
 
 
 def test_a_second_signal_does_not_wait(serving: Serving) -> None:

@@ -20,6 +20,7 @@ import errno
 import logging
 import math
 import os
+import signal
 import socket
 import ssl
 import stat
@@ -153,6 +154,7 @@ class WebSocketServer:
         self._error: BaseException | None = None
         self._guard = threading.RLock()  # over the state; never held over a call that waits
         self._ended = False
+        self._end_writer: socket.socket | None = None  # wakes who waits for the end and for signals
 
     # --- listening ----------------------------------------------------------------------------------------------------
 
@@ -257,6 +259,9 @@ class WebSocketServer:
             self._error = error
         finally:
             self._ended = True
+            if self._end_writer is not None:
+                with contextlib.suppress(OSError):
+                    self._end_writer.send(b"\0")
             if self.manager.on_failure == self._fail:
                 self.manager.on_failure = None
             self._remove_unix_path()
@@ -279,12 +284,29 @@ class WebSocketServer:
         if self._thread is None:
             self.start()
         try:
+            if threading.current_thread() is threading.main_thread() and os.name == "posix":
+                self._wait_for_signals_too()
             self.join()
         finally:
             self.shutdown()
             self.join()
         if self._error is not None:
             raise RuntimeError("The server has failed") from self._error
+
+    def _wait_for_signals_too(self) -> None:
+        """Wait until the server begins to end. A signal that the system gives to another thread ends no wait for a lock
+        here, and so its handler would not run.
+        """
+        reader, writer = socket.socketpair()
+        with reader, writer:
+            writer.setblocking(False)
+            self._end_writer = writer
+            before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+            try:
+                while not self._ended:
+                    reader.recv(4096)
+            finally:
+                signal.set_wakeup_fd(before)
 
     def shutdown(self) -> None:
         """Accept no more, drop the handshakes that are under way, and close every websocket with 1001.
