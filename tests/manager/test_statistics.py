@@ -298,8 +298,8 @@ def test_outboxes(stage: Stage) -> None:
     manager = stage.manager(max_outbox_size=1 << 22)
     websocket, peer = stage.connect(manager, Recorder, small=True)
     websocket.send(bytes(1 << 20), binary=True)
+    until(lambda: 0 < manager.stats().outbox.bytes < 1 << 20)  # the kernel has taken what it can
     stats = manager.stats()
-    assert 0 < stats.outbox.bytes <= (1 << 20) + 10
     assert stats.outbox.largest_bytes == stats.outbox.bytes
     assert manager.connection_stats(1, "outbox")[0].outbox_bytes > 0
     assert len(peer.receive_message()) == 1 << 20
