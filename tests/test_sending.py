@@ -105,21 +105,27 @@ def test_a_hundred_peers_that_read_nothing_leave_workers_for_the_others(stage: S
 @pytest.mark.parametrize(("workers", "limit", "waiting"), [(4, None, 2), (4, 3, 3), (1, None, 1)])
 def test_how_many_workers_may_wait(stage: Stage, workers: int, limit: int | None, waiting: int) -> None:
     manager = stage.manager(workers=workers, max_waiting_senders=limit, send_timeout=PATIENCE, ping_interval=None)
+    refused = int(workers > waiting)
     websockets, peers = [], []
-    for _ in range(waiting):
+    for _ in range(waiting + refused):
         websocket, peer = stage.connect(manager, Script.of(message=report))
         websockets.append(websocket)
         peers.append(peer)
         peer.send(peer.text("report"))
-        until(lambda: websocket.buffered >= 1 << 20)  # noqa: B023 - it is called at once
-    if workers > waiting:
-        _, peer = stage.connect(manager, Script.of(message=report))
-        peer.send(peer.text("report"))
+    if refused:
         until(lambda: manager.stats().limits["max_waiting_senders"])
-        frames = peer.receive_rest_until_close()
-        assert frames[-1].payload == (1013).to_bytes(2, "big") + b"Slow consumer"
-    for peer in peers:  # those that wait have what they wait for
-        assert [len(peer.receive_message()) for _ in range(128)] == [65536] * 128
+    else:
+        until(lambda: all(websocket.buffered >= 1 << 20 for websocket in websockets))
+
+    def read(peer: Peer) -> bytes | None:
+        for _ in range(128):
+            frame = peer.receive_data()
+            if frame.opcode == OPCODE_CLOSE:
+                return frame.payload
+        return None  # it waited, and has what it waited for
+
+    closes = [task.result() for task in [start_thread(read, peer) for peer in peers]]
+    assert [close for close in closes if close] == [(1013).to_bytes(2, "big") + b"Slow consumer"] * refused
     assert manager.stats().limits["send_timeout"] == 0
     assert [websocket.errors for websocket in websockets] == [[]] * len(websockets)
 

@@ -19,7 +19,7 @@ import pytest
 from websockets.sync.client import connect, unix_connect
 from websockets.typing import Origin, Subprotocol
 
-from tests.serving import PATIENCE, ROOT, Peer, certificates, close_frame
+from tests.serving import PATIENCE, ROOT, Peer, certificates, close_frame, eventually
 from ws4py import cli
 
 APPLICATION = """
@@ -158,7 +158,7 @@ def test_a_second_signal_does_not_wait(serving: Serving) -> None:
 
 def test_statistics_are_for_this_machine(serving: Serving) -> None:
     with connect(f"ws://127.0.0.1:{serving.port}/"):
-        assert json.loads(serving.ask("/stats/stats.json"))["connections"]["open"] == 1
+        eventually(lambda: json.loads(serving.ask("/stats/stats.json"))["connections"]["open"] == 1, "it is counted")
     assert b"<html" in serving.ask("/stats/", Host="localhost:80")
     with pytest.raises(urllib.error.HTTPError, match="403") as caught:
         serving.ask("/stats/stats.json", Host="evil.example")
