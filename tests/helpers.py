@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar
 
+import pytest
+
 from ws4py.engine.pollers import READ, Event, Poller, default_poller
 from ws4py.framing import (
     FIN,
@@ -30,11 +32,27 @@ from ws4py.framing import (
     build_frame,
 )
 from ws4py.manager import WebSocketManager
-from ws4py.messaging import Message
+from ws4py.messaging import BinaryMessage, Message, TextMessage
 from ws4py.websocket import EchoWebSocket, WebSocket
 
 PATIENCE = 20.0
 """Seconds until a wait has failed; none is expected to take a tenth of it."""
+
+WORKERS = pytest.mark.parametrize("workers", [0, 1, 8])
+
+PAYLOADS: list[tuple[Any, bool, int, bytes]] = [
+    ("é", False, OPCODE_TEXT, b"\xc3\xa9"),
+    (b"abc", False, OPCODE_TEXT, b"abc"),
+    (b"", False, OPCODE_TEXT, b""),
+    (b"\xff", True, OPCODE_BINARY, b"\xff"),
+    (bytearray(b"\xfe"), True, OPCODE_BINARY, b"\xfe"),
+    (memoryview(b"\xfd"), True, OPCODE_BINARY, b"\xfd"),
+    (TextMessage("t"), False, OPCODE_TEXT, b"t"),
+    (TextMessage("t"), True, OPCODE_TEXT, b"t"),
+    (BinaryMessage(b"\xfc"), False, OPCODE_BINARY, b"\xfc"),
+]
+"""What a websocket sends: a payload, whether it is said to be binary, and the opcode and the bytes that it becomes."""
+
 
 KEY = b"\x37\xfa\x21\x3d"
 

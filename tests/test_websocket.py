@@ -12,6 +12,7 @@ import pytest
 
 from tests.helpers import (
     PATIENCE,
+    PAYLOADS,
     Certificates,
     EchoRecorder,
     Peer,
@@ -408,14 +409,7 @@ def test_once_over_tls_takes_all_that_was_decrypted(stage: Stage, certificates: 
 def test_kinds_of_payload(stage: Stage) -> None:
     websocket, peer = stage.connect(None, WebSocket)
     cases: list[tuple[Any, bool, int, bytes]] = [
-        ("é", False, OPCODE_TEXT, b"\xc3\xa9"),
-        (b"abc", False, OPCODE_TEXT, b"abc"),
-        (b"", False, OPCODE_TEXT, b""),
-        (b"\xff", True, OPCODE_BINARY, b"\xff"),
-        (bytearray(b"\xfe"), True, OPCODE_BINARY, b"\xfe"),
-        (memoryview(b"\xfd"), True, OPCODE_BINARY, b"\xfd"),
-        (TextMessage("t"), False, OPCODE_TEXT, b"t"),
-        (BinaryMessage(b"\xfc"), False, OPCODE_BINARY, b"\xfc"),
+        *PAYLOADS,
         (PingControlMessage(b"p"), False, OPCODE_PING, b"p"),
         (PongControlMessage(b"q"), False, OPCODE_PONG, b"q"),
         (CloseControlMessage(1001, "bye"), False, OPCODE_CLOSE, b"\x03\xe9bye"),

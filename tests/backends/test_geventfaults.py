@@ -274,7 +274,9 @@ def test_a_forked_process_sends_and_leaves_the_rest_to_its_parent() -> None:
     def child() -> None:
         gevent.reinit()
         websocket.send("y")
-        gevent.sleep(0.01)  # the hub looks at the sockets
+        ours, theirs = socket.socketpair()
+        theirs.sendall(b"x")
+        ours.recv(1)  # so the hub has looked at the sockets
         with pytest.raises(ManagerError):
             manager.stop()
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 from tests.helpers import (
+    WORKERS,
     EchoRecorder,
     Peer,
     Recorder,
@@ -28,9 +29,6 @@ from tests.helpers import (
 from ws4py.exc import ConnectionClosed
 from ws4py.messaging import Message
 from ws4py.websocket import EchoWebSocket, WebSocket
-
-WORKERS = pytest.mark.parametrize("workers", [0, 1, 8])
-
 
 # --- applications that close their socket themselves ------------------------------------------------------------------
 

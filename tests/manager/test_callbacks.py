@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import threading
 
-import pytest
-
 from tests.helpers import (
     PATIENCE,
+    WORKERS,
     EchoRecorder,
     Gate,
     Recorder,
@@ -22,9 +21,6 @@ from tests.helpers import (
 from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_PING, OPCODE_PONG, OPCODE_TEXT
 from ws4py.messaging import Message
 from ws4py.websocket import WebSocket
-
-WORKERS = pytest.mark.parametrize("workers", [0, 1, 8])
-
 
 # --- callbacks --------------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import (
+    WORKERS,
     Certificates,
     EchoRecorder,
     Gate,
@@ -31,8 +32,6 @@ from ws4py.engine.batch import BatchIO, Received
 from ws4py.exc import ConnectionClosed, InvalidCloseCode
 from ws4py.messaging import Message, TextMessage
 from ws4py.websocket import WebSocket
-
-WORKERS = pytest.mark.parametrize("workers", [0, 1, 8])
 
 
 class OwnError(Exception):

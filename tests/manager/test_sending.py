@@ -11,6 +11,8 @@ import pytest
 
 from tests.helpers import (
     PATIENCE,
+    PAYLOADS,
+    WORKERS,
     EchoRecorder,
     Recorder,
     Stage,
@@ -19,10 +21,7 @@ from tests.helpers import (
 )
 from ws4py.exc import ConnectionClosed
 from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_CONTINUATION, OPCODE_PONG, OPCODE_TEXT
-from ws4py.messaging import BinaryMessage, TextMessage
-
-WORKERS = pytest.mark.parametrize("workers", [0, 1, 8])
-
+from ws4py.messaging import TextMessage
 
 # --- sending ----------------------------------------------------------------------------------------------------------
 
@@ -109,18 +108,7 @@ def test_the_peer_closes_in_the_middle_of_a_generator(stage: Stage) -> None:
 def test_kinds_of_payload(stage: Stage) -> None:
     manager = stage.manager()
     websocket, peer = stage.connect(manager, Recorder)
-    cases: list[tuple[Any, bool, int, bytes]] = [
-        ("é", False, OPCODE_TEXT, b"\xc3\xa9"),
-        (b"abc", False, OPCODE_TEXT, b"abc"),
-        (b"", False, OPCODE_TEXT, b""),
-        (b"\xff", True, OPCODE_BINARY, b"\xff"),
-        (bytearray(b"\xfe"), True, OPCODE_BINARY, b"\xfe"),
-        (memoryview(b"\xfd"), True, OPCODE_BINARY, b"\xfd"),
-        (TextMessage("t"), False, OPCODE_TEXT, b"t"),
-        (TextMessage("t"), True, OPCODE_TEXT, b"t"),
-        (BinaryMessage(b"\xfc"), False, OPCODE_BINARY, b"\xfc"),
-    ]
-    for payload, binary, opcode, data in cases:
+    for payload, binary, opcode, data in PAYLOADS:
         websocket.send(payload, binary)
         assert peer.receive() == (FIN | opcode, data)
     buffer = bytearray(b"before")

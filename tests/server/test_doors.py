@@ -222,19 +222,17 @@ def test_the_soft_limit_is_raised() -> None:
 @shows("own", "gunicorn-gthread", "gunicorn-sync")
 def test_a_manager_of_ones_own(kind: str) -> None:
     """The interpreter would wait for its thread, which is no daemon, for ever."""
-    with Door(kind, OWN_MANAGER="1") as server:
-        peers = open_many(server, 10)
-        for peer in peers:
-            peer.echo("here")
-        server.end()
-        expect_1001(peers)
-        server.wait()
+    ends_with_the_process(kind, "1")
 
 
 @shows("own", "gunicorn-gevent", "gunicorn-eventlet", "werkzeug", cell="daemon")
 def test_a_daemon_of_ones_own(kind: str) -> None:
     """It is stopped with the interpreter."""
-    with Door(kind, OWN_MANAGER="daemon") as server:
+    ends_with_the_process(kind, "daemon")
+
+
+def ends_with_the_process(kind: str, manager: str) -> None:
+    with Door(kind, OWN_MANAGER=manager) as server:
         peers = open_many(server, 10)
         for peer in peers:
             peer.echo("here")

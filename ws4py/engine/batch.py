@@ -80,31 +80,22 @@ class BatchIO:
                 self._read(connections[len(results) : len(results) + stride], results)
                 began = contention.note(began)
                 stride *= 2
-        for connection in connections[len(results) :]:
-            if connection.transport.by_number:
-                self._read_kept(kept, connection, results)
-            else:
-                self._read([connection], results)
+        self._read(connections[len(results) :], results, kept)
         return results
 
-    def _read(self, connections: Sequence[Connection], results: list[Received]) -> None:
+    def _read(self, connections: Sequence[Connection], results: list[Received], kept: KeptLock | None = None) -> None:
         for connection in connections:
             try:
-                results.append(connection.transport.receive(RECEIVE_SIZE))
+                if kept is None or not connection.transport.by_number:
+                    results.append(connection.transport.receive(RECEIVE_SIZE))
+                else:
+                    results.append(kept.receive(connection.fd))
             except (BlockingIOError, InterruptedError):
                 results.append(None)
             except OSError as error:
                 results.append(error.with_traceback(None))  # which would refer to the results
             except BaseException as error:  # noqa: BLE001 - one connection's, and the others are to be read too
                 results.append(error)
-
-    def _read_kept(self, kept: KeptLock, connection: Connection, results: list[Received]) -> None:
-        try:
-            results.append(kept.receive(connection.fd))
-        except (BlockingIOError, InterruptedError):
-            results.append(None)
-        except OSError as error:
-            results.append(error.with_traceback(None))
 
     def send(self, jobs: Sequence[tuple[Connection, bytes | memoryview]]) -> list[Sent]:
         """Write once to each, and return how it went, in the same order. Never blocks, never raises."""
