@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from tests.helpers import FakeClock
+from tests.helpers import PATIENCE, FakeClock, Recorder, Script, Stage, start_thread, until
 from ws4py.blocking import BlockingConnection
 from ws4py.closing import State
 from ws4py.exc import ConnectionClosed
 from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_PING, OPCODE_PONG, OPCODE_TEXT, build_frame
 from ws4py.messaging import CloseControlMessage, Message
 from ws4py.streaming import Stream
+from ws4py.websocket import WebSocket
 
 KEY = bytes(4)
 LIMITS = {"ping_interval": 30.0, "ping_timeout": 10.0, "message_timeout": None}
@@ -248,3 +249,49 @@ def test_what_has_come_before_the_connection_broke_can_be_read() -> None:
     line.port.shut_down = False  # as the kernel has it: what has come stays
     line.read()
     assert line.stream.closing_handshake.outcome == (4000, b"")
+
+
+# --- with real sockets ------------------------------------------------------------------------------------------------
+
+
+def failing_parts() -> Iterator[str]:
+    yield "a part"
+    raise ValueError("on purpose")
+
+
+@pytest.mark.parametrize("where", ["callback", "thread"])
+def test_a_generator_that_raises_leaves_the_peer_its_time_for_a_close_and_no_more(stage: Stage, where: str) -> None:
+    def send(websocket: WebSocket, message: object) -> None:
+        if where == "callback":
+            websocket.send(failing_parts())
+            return
+        task = start_thread(websocket.send, failing_parts())
+        with pytest.raises(ValueError, match="on purpose"):
+            task.result()
+
+    websocket, peer = stage.connect(None, Script.of(message=send))
+    websocket._limit({"close_timeout": 0.1, "ping_interval": None})
+    task = start_thread(websocket.run)
+    peer.send(peer.text("x"))
+    task.result()
+    assert websocket.events[-1][:2] == ("closed", 1006)
+    assert peer.receive_close()[0] == 1011
+
+
+def test_a_peer_that_reads_only_when_it_has_written_is_not_given_up(stage: Stage) -> None:
+    """Its Pings are answered as far as it takes the answers; it is not waited for."""
+    websocket, peer = stage.connect(None, Recorder, small=True)
+    websocket._limit({"send_timeout": PATIENCE, "ping_interval": None})
+    task = start_thread(websocket.run)
+    peer.send(peer.ping(bytes(125)) * 5000, peer.text("behind them"))
+    until(lambda: websocket.messages)
+    assert websocket.messages == [b"behind them"]
+    peer.close()
+    task.result()
+
+
+def test_no_pings_are_none_whatever_the_limits_say(stage: Stage) -> None:
+    """As under a manager."""
+    websocket, _ = stage.connect(None, WebSocket, heartbeat_freq=0)
+    websocket._limit({"ping_interval": 0.001})
+    assert websocket._own_limits()["ping_interval"] is None

@@ -17,6 +17,7 @@ from typing import Any, Final
 from ws4py.backends.ports import InheritedPort, Port, make_port
 from ws4py.closing import KEEPALIVE_TIMEOUT, MESSAGE_TIMEOUT
 from ws4py.deadline import MessageDeadline, watch_message
+from ws4py.engine.reading import TURN_FRAMES, TURN_SIZE
 from ws4py.exc import ConnectionClosed
 from ws4py.framing import OPCODE_PING
 from ws4py.keepalive import Keepalive, Verdict
@@ -32,10 +33,8 @@ logger = logging.getLogger("ws4py")
 
 DEFAULTS: Final = Limits()
 
-TURN_FRAMES: Final = 256
 TURN_MESSAGES: Final = 64
-TURN_SIZE: Final = 1 << 18
-"""How much is decoded at once."""
+"""How many messages are decoded at once."""
 
 _connections: weakref.WeakSet[BlockingConnection] = weakref.WeakSet()
 
@@ -161,13 +160,14 @@ class BlockingConnection:
         :returns: None if nothing has come, but something was due and has been done: call again.
         :raises OSError: if the connection is broken.
         """
+        now = self._clock()
         if self._returned_at is not None:
             if self._message_deadline is not None:
-                self._message_deadline.postpone(self._clock() - self._returned_at)
+                self._message_deadline.postpone(now - self._returned_at)
             self._returned_at = None
-        patience = self.patience()
-        if self._message_is_late():
+        if self._message_is_late(now):
             return self._give_up(MESSAGE_TIMEOUT)
+        patience = self._patience(now)
         if timeout is not None:
             patience = timeout if patience is None else min(patience, timeout)
         data = self._port.receive(size, patience)
@@ -186,14 +186,19 @@ class BlockingConnection:
 
     def patience(self) -> float | None:
         """Return how many seconds from now :meth:`act` has nothing to do, if nothing is heard; None for ever."""
+        now = self._clock()
+        self._watch_message(now)
+        return self._patience(now)
+
+    def _patience(self, now: float) -> float | None:
         due = self._close_deadline
         if due is None:
             if self.keepalive is not None:
                 due = self.keepalive.due(self._ping_interval, self._ping_timeout)
-            message = self._message()
+            message = self._message_deadline
             if message is not None:
                 due = message.due if due is None else min(due, message.due)
-        return None if due is None else max(0.0, due - self._clock())
+        return None if due is None else max(0.0, due - now)
 
     def act(self) -> bytes | None:
         """Do what is due after a silence; return b"" if that was to give the connection up."""
@@ -204,7 +209,7 @@ class BlockingConnection:
             logger.debug("The peer has not answered the Close")
             self.drop()
             return b""
-        if self._message_is_late():
+        if self._message_is_late(now):
             return self._give_up(MESSAGE_TIMEOUT)
         return self._keep_alive(now)
 
@@ -223,14 +228,14 @@ class BlockingConnection:
                 logger.debug("A Ping could not be sent: %s", error)
         return None
 
-    def _message(self) -> MessageDeadline | None:
+    def _watch_message(self, now: float) -> MessageDeadline | None:
         """Return the deadline of the message that has begun, None if there is none."""
         before = self._message_deadline
-        self._message_deadline = watch_message(self._stream, before, self._clock(), self._message_timeout)
+        self._message_deadline = watch_message(self._stream, before, now, self._message_timeout)
         return self._message_deadline
 
-    def _message_is_late(self) -> bool:
-        message, now = self._message(), self._clock()
+    def _message_is_late(self, now: float) -> bool:
+        message = self._watch_message(now)
         return message is not None and now >= message.due and message.is_late(now, self._stream.unfinished_size)
 
     def _give_up(self, close: CloseControlMessage) -> bytes:
@@ -280,7 +285,11 @@ class BlockingConnection:
 
     def send_fragments(self, opcode: int, parts: Iterator[bytes], timeout: float | None = None) -> None:
         """See :meth:`ws4py.writer.Writer.send_fragments`."""
-        self._writer.send_fragments(opcode, parts, timeout)
+        try:
+            self._writer.send_fragments(opcode, parts, timeout)
+        finally:
+            if self._stream.closing_handshake.sent is not None:  # the parts were not all to be had
+                self._await_close()
 
     def send_control(self, frame: bytes, timeout: float | None = None) -> None:
         """See :meth:`ws4py.writer.Writer.send_control`."""
@@ -294,7 +303,12 @@ class BlockingConnection:
         """Send a Close, if none was sent; the connection is dropped if the peer's does not come in ``close_timeout``
         seconds. See :meth:`ws4py.writer.Writer.close`.
         """
-        if self._writer.close(message) and self._close_deadline is None and not self.finishing:
+        if self._writer.close(message):
+            self._await_close()
+
+    def _await_close(self) -> None:
+        """Give the peer its time for its Close."""
+        if self._close_deadline is None and not self.finishing:
             self._close_deadline = self._clock() + self._close_timeout
             if self._runner is None or not self.mine:  # the runner may wait for a later time, or there may be none
                 self._cancel = self._port.call_later(self._close_timeout, self.drop)

@@ -236,10 +236,6 @@ class PongControlMessage(_ControlMessage):
         self._check_size()
 
 
-# --- names of 0.6 -----------------------------------------------------------------------------------------------------
-
-from ws4py.framing import Frame  # noqa: E402, F401
-
 Payload = str | bytes | bytearray | memoryview | Message
 """What a websocket sends as one whole message."""
 
@@ -272,3 +268,8 @@ def encode_payload(payload: Any, binary: bool, fragment: bool = False) -> tuple[
         except UnicodeDecodeError as error:
             raise TextFrameEncodingException("A text message must be UTF-8: is binary=True missing?") from error
     return OPCODE_TEXT, data
+
+
+# --- names of 0.6 -----------------------------------------------------------------------------------------------------
+
+from ws4py.framing import Frame  # noqa: E402, F401

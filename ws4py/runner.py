@@ -249,7 +249,7 @@ def _beat(websocket: Pingable) -> bool:
     """Send the Ping of a heartbeat; tell whether to go on."""
     try:
         websocket.ping(b"beep")
-    except ConnectionClosed:
+    except (ConnectionClosed, OSError):
         return False
     return True
 
@@ -283,8 +283,5 @@ class Heartbeat(threading.Thread):
 
     def run(self) -> None:
         """Ping until stopped, or until the websocket ends."""
-        while self.frequency and not self._stopped.wait(self.frequency):
-            try:
-                self.websocket.ping(b"beep")
-            except (ConnectionClosed, OSError):
-                return
+        while self.frequency and not self._stopped.wait(self.frequency) and _beat(self.websocket):
+            pass

@@ -264,19 +264,24 @@ class Stream:
             made = self._decode(found, size)
             if self._pieces is not None:
                 return
-        while waiting and made < size and len(found) < messages:
-            first, payload = waiting.pop(0)
-            if first & 0x08:
-                found.append(self._receive_control(first & 0x0F, payload))
-                if self.ended:
+        taken = 0
+        try:
+            for frame in waiting:
+                if made >= size or len(found) >= messages or self._pieces is not None:
                     return
-            elif first == FIN | OPCODE_TEXT or first == FIN | OPCODE_BINARY:
-                self._take_whole([(first, payload)], found)
-                made += len(payload)
-            else:
-                made += self._receive_fragment(first, payload, found, size - made)
-                if self._pieces is not None:
-                    return
+                taken += 1
+                first, payload = frame
+                if first & 0x08:
+                    found.append(self._receive_control(first & 0x0F, payload))
+                    if self.ended:
+                        return
+                elif first == FIN | OPCODE_TEXT or first == FIN | OPCODE_BINARY:
+                    self._take_whole([frame], found)
+                    made += len(payload)
+                else:
+                    made += self._receive_fragment(first, payload, found, size - made)
+        finally:
+            del waiting[:taken]
 
     def _take_whole(self, frames: list[tuple[int, bytes]], found: list[Message]) -> int:
         """Make messages of frames up to the first one that is no whole message; return of how many."""

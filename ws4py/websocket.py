@@ -246,7 +246,7 @@ class WebSocket(Callbacks, Subscribing):
     def _own_limits(self) -> dict[str, Any]:
         """Return the limits for a connection of its own."""
         quiet = {"ping_interval": None} if self.heartbeat_freq == 0 else {}
-        return {**quiet, **(self._limits or {})}
+        return {**(self._limits or {}), **quiet}
 
     @property
     def _alone(self) -> BlockingConnection | None:

@@ -206,24 +206,31 @@ class Writer:
         """
         if not self._take_soon(self._write_lock):
             raise SlowConsumer("The peer does not read")
-        left: memoryview | None = None
+        left = False
         try:
             self._check(not self.ended)
             if not self._port.writable():
                 raise SlowConsumer("The peer does not read")
-            left = self._write(encode(*arguments), None)
-            if left:
-                self._port.call_later(0.0, functools.partial(self._write_left, left))
-        except BaseException:
-            if left:  # no thread can be had to write it
-                left = None
-                self.drop()
-            raise
+            left = self._begin_frame(encode(*arguments))
         finally:
             if not left:
                 self._write_lock.release()
         if not left:
             self._send_own()
+
+    def _begin_frame(self, frame: bytes) -> bool:
+        """Write what the kernel takes of a frame, and have a thread write the rest; tell whether there is some: the
+        write lock, which is held, is that thread's then.
+        """
+        left = self._write(frame, None)
+        if not left:
+            return False
+        try:
+            self._port.call_later(0.0, functools.partial(self._write_left, left))
+        except BaseException:  # no thread can be had to write it
+            self.drop()
+            raise
+        return True
 
     def _write_left(self, left: memoryview) -> None:
         """Write what :meth:`_send_now` has left, whose write lock is still held."""
@@ -249,13 +256,15 @@ class Writer:
     def _send_own(self) -> None:
         # Looked at again after the lock is released: what came meanwhile found it held, and was left to us.
         while self._own and self._write_lock.acquire(False):
+            left = False
             try:
                 if self._own:  # only who holds the lock takes something out
                     _, frame = self._own.popitem()
                     if not self.ended:
-                        self._write(frame, self._clock() + self.send_timeout)
+                        left = self._begin_frame(frame)
             finally:
-                self._write_lock.release()
+                if not left:
+                    self._write_lock.release()
 
     def _write(self, frame: bytes | memoryview, deadline: float | None) -> memoryview | None:
         """Write a frame, and return what is left of it. The write lock is held.

@@ -17,14 +17,12 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from ws4py.engine.pollers import LONGEST_WAIT
 from ws4py.exc import ManagerError
 
 __all__ = ["BROKEN", "INHERITED_TLS", "InheritedPort", "Port", "forks", "make_port", "wait"]
 
 logger = logging.getLogger("ws4py")
-
-LONGEST_WAIT: Final = 1_000_000.0
-"""The longest wait that the system is asked for, in seconds: poll() takes milliseconds in 32 bits."""
 
 BROKEN: Final = (OSError, ValueError, AttributeError)
 """What a socket raises that is broken, or was closed by somebody else meanwhile."""
@@ -256,12 +254,13 @@ class TLSPort(_ThreadPort):
 
     def close(self) -> None:
         """See :meth:`Port.close`. The peer is told, if that does not take waiting."""
-        try:
-            with self._lock:
+        with self._lock:
+            try:
                 self._sock.setblocking(False)
                 self._sock.unwrap()
-        except BROKEN:
-            pass  # the peer's answer is not waited for
+            except BROKEN:
+                pass  # the peer's answer is not waited for
+            self.shut()  # before another thread's turn: without its TLS object the socket would send in the clear
         super().close()
 
 

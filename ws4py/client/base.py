@@ -430,6 +430,7 @@ class WebSocketBaseClient(WebSocket):
         if self._client_pulled and connection is not None:
             if connection.mine and not connection.finishing:
                 self._pull(block, timeout)
+                block = False  # it has waited
         elif not self._client_connected and self._client_fresh:
             raise ConnectionClosed("This websocket is not connected")
         message: Message | None = self._client_inbox.get(block, timeout)

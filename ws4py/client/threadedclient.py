@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 
+from ws4py.backends.ports import forks
 from ws4py.client.base import WebSocketBaseClient
 
 __all__ = ["WebSocketClient"]
@@ -19,7 +19,7 @@ class ClientThread(threading.Thread):
     def __init__(self, client: WebSocketBaseClient, daemon: bool) -> None:
         super().__init__(target=client.run, name="WebSocketClient", daemon=daemon)
         self.done = threading.Event()
-        self.process = os.getpid()
+        self.forks = forks()
 
     def run(self) -> None:
         """Run the client until its end. What a callback raises that is no Exception ends it, and nothing else."""
@@ -56,7 +56,7 @@ class WebSocketClient(WebSocketBaseClient):
 
     def handshake_ok(self) -> None:
         """Start the thread. It calls :meth:`opened` first."""
-        if self._th.process != os.getpid():  # a thread that was made before a fork can't be started, from 3.13 on
+        if self._th.forks != forks():  # a thread that was made before a fork can't be started, from 3.13 on
             self._th = ClientThread(self, self._th.daemon)
         self._th.start()
 
