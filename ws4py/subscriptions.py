@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from ws4py.computed import computed
 from ws4py.exc import ConnectionClosed, ManagerError
 from ws4py.limits import OverflowPolicy
 
-__all__ = ["Subscribing"]
+__all__ = ["Position", "Subscribing"]
+
+
+class Position(NamedTuple):
+    """A place in the history of a topic.
+
+    :ivar epoch: of the history; it says nothing, but that it is another one if the history is.
+    :ivar offset: of a message, counted from 1; 0 is before the first one.
+    """
+
+    epoch: str
+    offset: int
 
 
 class Subscribing:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.helpers import EchoRecorder, Peer, Recorder, Stage, quiet, start_thread, until, wait_for
 from tests.manager.test_faults import signals
-from ws4py.broker import Broker, MemoryBroker, Publication
+from ws4py.broker import Broker, Interruption, MemoryBroker, Position, Publication, Retention
 from ws4py.exc import BrokerError
 from ws4py.framing import OPCODE_BINARY, OPCODE_TEXT
 from ws4py.manager import WebSocketManager
@@ -36,7 +36,8 @@ class Reader:
         self.overlapped = False
         self._inside = threading.Lock()
 
-    def __call__(self, publication: Publication) -> None:
+    def __call__(self, publication: Publication | Interruption) -> None:
+        assert isinstance(publication, Publication)
         if not self._inside.acquire(blocking=False):
             self.overlapped = True
             return
@@ -50,6 +51,9 @@ class Reader:
 
     def wait_for_number(self, number: int) -> None:
         until(lambda: len(self.got) == number)
+
+    def wait_until_after(self, position: Position) -> None:
+        until(lambda: self.got and self.got[-1].position is not None and self.got[-1].position > position)
 
     def wait_for_last(self, text: str) -> None:
         until(lambda: self.got and self.got[-1].payload == text.encode())
@@ -122,7 +126,7 @@ def test_a_topic_that_has_gone_comes_back(broker: Broker) -> None:
 
 
 def test_a_receiver_that_raises_keeps_it_from_no_other_one(broker: Broker) -> None:
-    def fail(publication: Publication) -> None:
+    def fail(publication: Publication | Interruption) -> None:
         raise ArithmeticError
 
     reader = Reader()
@@ -184,8 +188,8 @@ def test_a_signal_handler_may_publish(broker: Broker) -> None:
 def test_a_receiver_may_publish(broker: Broker) -> None:
     """To the same topic, too: its own comes behind."""
 
-    def answer(publication: Publication) -> None:
-        if publication.payload == b"question":
+    def answer(publication: Publication | Interruption) -> None:
+        if isinstance(publication, Publication) and publication.payload == b"question":
             publish(broker, "news", "answer")
 
     reader = Reader()
@@ -193,6 +197,196 @@ def test_a_receiver_may_publish(broker: Broker) -> None:
     broker.subscribe("news", reader)
     publish(broker, "news", "question")
     reader.wait_for("question", "answer")
+
+
+# --- history ----------------------------------------------------------------------------------------------------------
+
+KEPT = Retention(3, 60.0)
+
+
+def keep(broker: Broker, *texts: str, topic: str = "news", retention: Retention = KEPT) -> None:
+    for text in texts:
+        broker.publish(Publication(topic, OPCODE_TEXT, text.encode()), retention)
+
+
+def texts_since(broker: Broker, since: Position | None, last: int = 0) -> tuple[list[str], bool]:
+    """What came after a position, as soon as what was published is there; and whether that is all."""
+    history = broker.history("news", KEPT, since, last)
+    return [publication.payload.decode() for publication in history.publications], history.recovered
+
+
+def published(broker: Broker, reader: Reader, *texts: str) -> None:
+    """Publish to a history, and wait until that is done."""
+    number = len(reader.got) + len(texts)
+    keep(broker, *texts)
+    reader.wait_for_number(number)
+
+
+@pytest.fixture
+def reader(broker: Broker) -> Reader:
+    reader = Reader()
+    broker.subscribe("news", reader)
+    return reader
+
+
+def test_a_publication_that_is_kept_has_a_position(broker: Broker, reader: Reader) -> None:
+    before = broker.history("news", KEPT)
+    assert (before.publications, before.recovered, before.position.offset) == ((), False, 0)
+    publication = Publication("news", OPCODE_BINARY, b"\0\xff")
+    broker.publish(publication, KEPT)
+    keep(broker, "b")
+    reader.wait_for_number(2)
+    epoch = before.position.epoch
+    assert reader.got == [
+        publication._replace(position=Position(epoch, 1)),
+        Publication("news", OPCODE_TEXT, b"b", Position(epoch, 2)),
+    ]
+    history = broker.history("news", KEPT, before.position)
+    assert history == (tuple(reader.got), Position(epoch, 2), True)
+    assert epoch.isascii()
+    assert 0 < len(epoch) <= 64
+
+
+def test_what_is_not_kept_has_none(broker: Broker, reader: Reader) -> None:
+    publish(broker, "news", "a")
+    reader.wait_for("a")
+    assert reader.got[0].position is None
+    assert texts_since(broker, None, 9) == ([], False)
+
+
+def test_what_came_after_a_position_is_there_or_it_is_said_that_it_is_not(broker: Broker, reader: Reader) -> None:
+    start = broker.history("news", KEPT).position
+    published(broker, reader, "a", "b", "c")
+    assert texts_since(broker, start) == (["a", "b", "c"], True)
+    assert texts_since(broker, start._replace(offset=2)) == (["c"], True)
+    assert texts_since(broker, start._replace(offset=3)) == ([], True)
+    assert texts_since(broker, start._replace(offset=4)) == ([], False)
+    published(broker, reader, "d")
+    assert texts_since(broker, start) == ([], False)
+    assert texts_since(broker, start, last=2) == (["c", "d"], False)
+    assert texts_since(broker, start._replace(offset=1)) == (["b", "c", "d"], True)
+    assert texts_since(broker, Position("another", 1)) == ([], False)
+    assert texts_since(broker, None, last=100) == (["b", "c", "d"], False)
+    assert texts_since(broker, None, last=1) == (["d"], False)
+
+
+def test_topics_have_histories_of_their_own(broker: Broker, reader: Reader) -> None:
+    other = broker.history("sport", KEPT).position
+    keep(broker, "goal", topic="sport")
+    published(broker, reader, "a")
+    assert texts_since(broker, None, 9) == (["a"], False)
+    assert other.epoch != broker.history("news", KEPT).position.epoch
+    assert [each.payload for each in broker.history("sport", KEPT, other).publications] == [b"goal"]
+
+
+def test_a_topic_without_receivers_is_kept_as_well(broker: Broker) -> None:
+    start = broker.history("news", KEPT).position
+    keep(broker, "a", "b")
+    until(lambda: texts_since(broker, start) == (["a", "b"], True))
+
+
+def test_what_has_a_key_is_published_once(broker: Broker, reader: Reader) -> None:
+    for key, text in [("1", "a"), ("2", "b"), ("1", "a again"), ("x" * 128, "c"), ("2", "b again")]:
+        broker.publish(Publication("news", OPCODE_TEXT, text.encode()), KEPT, key)
+    broker.publish(Publication("sport", OPCODE_TEXT, b"another topic's"), KEPT, "1")
+    broker.publish(Publication("news", OPCODE_TEXT, b"not kept"), key="3")
+    broker.publish(Publication("news", OPCODE_TEXT, b"nor this"), key="3")
+    keep(broker, "end")
+    reader.wait_for("a", "b", "c", "not kept", "end")
+    assert texts_since(broker, None, 9) == (["b", "c", "end"], False)
+    assert len(broker.history("sport", KEPT, last=9).publications) == 1
+
+
+def test_histories_and_receivers_see_one_order_without_a_hole(broker: Broker, reader: Reader) -> None:
+    retention = Retention(1000, 60.0)
+
+    def keep_many() -> None:
+        keep(broker, *"x" * 200, retention=retention)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for task in [start_thread(keep_many) for _ in range(4)]:
+            task.result()
+    finally:
+        sys.setswitchinterval(interval)
+    reader.wait_for_number(800)
+    assert [each.position and each.position.offset for each in reader.got] == [*range(1, 801)]
+    assert broker.history("news", retention, last=1000).publications == tuple(reader.got)
+
+
+def test_who_subscribes_and_reads_then_misses_nothing(broker: Broker) -> None:
+    """What comes after the position that was read is delivered."""
+    ended = threading.Event()
+    retention = Retention(10_000, 60.0)
+
+    def publish_all() -> None:
+        while not ended.is_set():
+            keep(broker, "x", retention=retention)
+
+    publisher = start_thread(publish_all)
+    for _ in range(20):
+        reader = Reader()
+        broker.subscribe("news", reader)
+        position = broker.history("news", retention).position
+        reader.wait_until_after(position)
+        offsets = [each.position.offset for each in list(reader.got) if each.position is not None]
+        assert offsets[0] <= position.offset + 1
+        assert offsets == [*range(offsets[0], offsets[0] + len(offsets))]
+        broker.unsubscribe("news", reader)
+    ended.set()
+    publisher.result()
+
+
+# --- presence ---------------------------------------------------------------------------------------------------------
+
+
+def events(name: str) -> tuple[Publication, Publication]:
+    """What says that somebody has joined, and has left."""
+    joined, left = (Publication("who", OPCODE_TEXT, f"{name} {verb}".encode()) for verb in ("joined", "left"))
+    return joined, left
+
+
+def test_who_has_entered_is_present_until_the_last_leave(broker: Broker) -> None:
+    reader = Reader()
+    broker.subscribe("who", reader)
+    broker.enter("room", "ann", b"1", *events("ann"))
+    broker.enter("room", "bob", b"", *events("bob"))
+    assert broker.presence("room") == {"ann": b"1", "bob": b""}
+    broker.enter("room", "ann", b"2", *events("ann"))
+    assert broker.presence("room") == {"ann": b"2", "bob": b""}
+    broker.leave("room", "ann")
+    broker.leave("room", "bob")
+    assert broker.presence("room") == {"ann": b"2"}
+    broker.leave("room", "ann")
+    broker.leave("room", "ann")
+    broker.leave("another", "bob")
+    assert broker.presence("room") == {}
+    broker.enter("room", "ann", b"3", *events("ann"))
+    assert broker.presence("room") == {"ann": b"3"}
+    assert broker.presence("another") == {}
+    reader.wait_for("ann joined", "bob joined", "bob left", "ann left", "ann joined")
+
+
+def test_the_last_that_is_said_of_somebody_is_true(broker: Broker) -> None:
+    reader = Reader()
+    broker.subscribe("who", reader)
+
+    def come_and_go() -> None:
+        for _ in range(100):
+            broker.enter("room", "ann", b"", *events("ann"))
+            broker.leave("room", "ann")
+
+    for task in [start_thread(come_and_go) for _ in range(4)]:
+        task.result()
+    broker.enter("room", "bob", b"", *events("bob"))
+    reader.wait_for_last("bob joined")
+    texts = [publication.payload.decode() for publication in reader.got[:-1]]
+    assert texts == ["ann joined", "ann left"] * (len(texts) // 2)
+    assert len(texts) > 1
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_closed_broker_carries_nothing(broker: Broker) -> None:
@@ -204,6 +398,13 @@ def test_a_closed_broker_carries_nothing(broker: Broker) -> None:
         publish(broker, "news", "x")
     with pytest.raises(BrokerError):
         broker.subscribe("news", reader)
+    with pytest.raises(BrokerError):
+        broker.history("news", KEPT)
+    with pytest.raises(BrokerError):
+        broker.presence("news")
+    with pytest.raises(BrokerError):
+        broker.enter("news", "ann", b"", *events("ann"))
+    broker.leave("news", "ann")
     broker.unsubscribe("news", reader)
     assert reader.got == []
 

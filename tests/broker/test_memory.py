@@ -1,4 +1,4 @@
-"""The broker of one process, where it has to do with processes."""
+"""The broker of one process, where it has to do with processes, and with time."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import threading
 
 import pytest
 
-from tests.helpers import EchoRecorder, Peer, Stage, start_thread, unix_pair, wait_for
+from tests.helpers import EchoRecorder, FakeClock, Peer, Stage, start_thread, unix_pair, wait_for
 from tests.manager.test_fork import in_child
-from ws4py.broker import MemoryBroker, Publication
+from ws4py.broker import Interruption, MemoryBroker, Publication, Retention, Retentions
+from ws4py.broker.interface import KEY_SECONDS
 from ws4py.framing import OPCODE_TEXT
 from ws4py.manager import WebSocketManager
 from ws4py.websocket import EchoWebSocket
@@ -23,7 +24,8 @@ def test_it_is_delivered_when_publish_returns() -> None:
     entered, gate = threading.Event(), threading.Event()
     got: list[bytes] = []
 
-    def receive(publication: Publication) -> None:
+    def receive(publication: Publication | Interruption) -> None:
+        assert isinstance(publication, Publication)
         if not entered.is_set():
             entered.set()
             wait_for(gate)
@@ -44,7 +46,7 @@ def test_a_child_may_use_it_while_its_parent_delivers() -> None:
     broker = MemoryBroker()
     entered, gate = threading.Event(), threading.Event()
 
-    def block(publication: Publication) -> None:
+    def block(publication: Publication | Interruption) -> None:
         entered.set()
         wait_for(gate)
 
@@ -53,11 +55,11 @@ def test_a_child_may_use_it_while_its_parent_delivers() -> None:
     wait_for(entered)
 
     def child() -> None:
-        got: list[bytes] = []
+        got: list[object] = []
         broker.unsubscribe("news", block)
-        broker.subscribe("news", lambda publication: got.append(publication.payload))
+        broker.subscribe("news", got.append)
         broker.publish(NEWS)
-        assert got == [b"x"]
+        assert got == [NEWS]
 
     try:
         in_child(child)
@@ -90,3 +92,109 @@ def test_what_a_child_publishes_stays_in_the_child(stage: Stage) -> None:
     in_child(child)
     manager.publish("news", "of the parent")
     assert peer.receive_text() == "of the parent"
+
+
+# --- what it keeps ----------------------------------------------------------------------------------------------------
+
+KEPT = Retention(10, 60.0)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def broker(clock: FakeClock) -> MemoryBroker:
+    return MemoryBroker(clock=clock)
+
+
+def test_a_history_is_kept_until_some_time_after_the_newest(broker: MemoryBroker, clock: FakeClock) -> None:
+    start = broker.history("news", KEPT).position
+    for _ in range(2):
+        clock.advance(60.0)
+        broker.publish(NEWS, KEPT)
+    clock.advance(60.0)
+    assert len(broker.history("news", KEPT, start).publications) == 2
+    clock.advance(0.1)
+    assert broker.history("news", KEPT, start) == ((), start._replace(offset=2), False)
+    assert broker.history("news", KEPT, start._replace(offset=2)).recovered
+    broker.publish(NEWS, KEPT)
+    assert [each.position for each in broker.history("news", KEPT, last=10).publications] == [start._replace(offset=3)]
+
+
+def test_a_position_is_good_as_long_as_somebody_is_on_the_topic(broker: MemoryBroker, clock: FakeClock) -> None:
+    def receive(publication: object) -> None:
+        pass
+
+    broker.subscribe("news", receive)
+    start = broker.history("news", KEPT).position
+    clock.advance(1000.0)
+    for number in range(10):  # others come by
+        broker.publish(Publication(str(number), OPCODE_TEXT, b"x"), KEPT)
+    assert broker.history("news", KEPT, start) == ((), start, True)
+    clock.advance(1000.0)
+    broker.unsubscribe("news", receive)
+    clock.advance(60.0)
+    assert broker.history("news", KEPT, start) == ((), start, True)
+    clock.advance(60.1)
+    for _ in range(10):
+        broker.publish(Publication("another", OPCODE_TEXT, b"x"), KEPT)
+    assert not broker.history("news", KEPT, start).recovered
+
+
+def test_topics_that_nobody_uses_are_forgotten(broker: MemoryBroker, clock: FakeClock) -> None:
+    for number in range(500):
+        broker.publish(Publication(str(number), OPCODE_TEXT, b"x"), KEPT)
+    assert len(broker._histories) == 500
+    clock.advance(60.1)
+    for number in range(500):
+        broker.publish(Publication(f"other {number % 2}", OPCODE_TEXT, b"x"), KEPT)
+    assert len(broker._histories) == 2
+
+
+def test_keys_are_known_for_a_while(broker: MemoryBroker, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    got: list[object] = []
+    broker.subscribe("news", got.append)
+    broker.publish(NEWS, key="1")
+    clock.advance(KEY_SECONDS - 0.1)
+    broker.publish(NEWS, key="1")
+    broker.publish(NEWS, key="2")
+    assert len(got) == 2
+    clock.advance(0.1)
+    broker.publish(NEWS, key="1")
+    assert len(got) == 3
+    monkeypatch.setattr("ws4py.broker.histories.MAX_KEYS", 2)
+    broker.publish(NEWS, key="3")
+    broker.publish(NEWS, key="2")
+    assert len(got) == 5
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_goes_on_with_no_history_of_its_parent(broker: MemoryBroker) -> None:
+    position = broker.history("news", KEPT).position
+    broker.publish(NEWS, KEPT)
+    broker.enter("news", "ann", b"", NEWS, NEWS)
+
+    def child() -> None:
+        broker.publish(NEWS, KEPT)
+        history = broker.history("news", KEPT, position)
+        assert not history.recovered
+        assert history.position.epoch != position.epoch
+        assert broker.presence("news") == {}
+
+    in_child(child)
+    assert broker.history("news", KEPT, position).recovered
+
+
+def test_the_longest_rule_says_what_is_kept() -> None:
+    rules = Retentions({"room/*": (10, 1), "room/big/*": (20, 2), "room/big": (30, 3), "*": (1, 9)})
+    found = [rules.find(topic) for topic in ("room/1", "room/big/1", "room/big", "room", "")]
+    assert found == [(10, 1), (20, 2), (30, 3), (1, 9), (1, 9)]
+    assert Retentions().find("room") is None
+
+
+@pytest.mark.parametrize("rule", [(0, 1), (-1, 1), (1.5, 1), (True, 1), (1, 0), (1, float("inf")), (1, float("nan"))])
+def test_a_rule_that_can_not_be(rule: tuple[int, float]) -> None:
+    with pytest.raises(ValueError, match="history of 'news'"):
+        Retentions({"news": rule})

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple, Protocol
 
-__all__ = ["Broker", "Publication", "Receiver"]
+from ws4py.subscriptions import Position
+
+__all__ = [
+    "KEY_SECONDS",
+    "Broker",
+    "History",
+    "Interruption",
+    "Position",
+    "Publication",
+    "Receiver",
+    "Retention",
+    "Retentions",
+]
+
+KEY_SECONDS: Final = 300.0
+"""For how long a broker knows the key of a publication."""
 
 
 class Publication(NamedTuple):
@@ -14,22 +29,98 @@ class Publication(NamedTuple):
     :ivar topic: its name.
     :ivar opcode: of the message: text or binary.
     :ivar payload: a text's is its UTF-8.
+    :ivar position: in the history of its topic, which the broker has given it; None if the topic has none.
     """
 
     topic: str
     opcode: int
     payload: bytes
+    position: Position | None = None
 
 
-Receiver = Callable[[Publication], object]
+class Interruption(NamedTuple):
+    """Publications to a topic may be missing between what came before this and what comes next.
+
+    :ivar topic: its name.
+    """
+
+    topic: str
+
+
+Receiver = Callable[[Publication | Interruption], object]
 """Is called with the publications to a topic. It must not wait for what publishes or subscribes."""
+
+
+class Retention(NamedTuple):
+    """How much of a topic is kept: its history.
+
+    :ivar size: so many messages, the newest.
+    :ivar seconds: until so long after the newest one.
+    """
+
+    size: int
+    seconds: float
+
+
+class History(NamedTuple):
+    """What is kept of a topic.
+
+    :ivar publications: in order, each with its position.
+    :ivar position: of the newest one; the next one's offset is one more.
+    :ivar recovered: whether these are all that came after the position that was asked for.
+    """
+
+    publications: tuple[Publication, ...]
+    position: Position
+    recovered: bool
+
+
+class Retentions:
+    """Which topics are kept, and how much of them.
+
+    :param rules: by the name of a topic, or by what its name begins with and an asterisk, of which the longest counts:
+        ``{"news": (100, 3600), "room/*": (50, 600)}``.
+    :raises ValueError: for a size below 1, or no time.
+    """
+
+    def __init__(self, rules: Mapping[str, tuple[int, float]] | None = None) -> None:
+        self._names: dict[str, Retention] = {}
+        prefixes: dict[str, Retention] = {}
+        for name, rule in (rules or {}).items():
+            retention = Retention(*rule)
+            if isinstance(retention.size, bool) or not isinstance(retention.size, int) or retention.size < 1:
+                raise ValueError(f"The history of {name!r} is to have at least 1 message, not {retention.size!r}")
+            if not 0 < retention.seconds < float("inf"):
+                raise ValueError(f"The history of {name!r} is to be kept for some seconds, not {retention.seconds!r}")
+            if name.endswith("*"):
+                prefixes[name[:-1]] = retention
+            else:
+                self._names[name] = retention
+        self._prefixes = sorted(prefixes.items(), key=lambda item: -len(item[0]))
+
+    def find(self, topic: str) -> Retention | None:
+        """Return how much of a topic is kept; None if nothing is."""
+        retention = self._names.get(topic)
+        if retention is None:
+            for prefix, each in self._prefixes:
+                if topic.startswith(prefix):
+                    return each
+        return retention
 
 
 class Broker(Protocol):
     """Carries publications to who has subscribed to their topic. Any thread may call; a signal handler may publish.
 
     The receivers of a topic get what is published to it in one order, one publication at a time, each once. The order
-    of one thread's publications is theirs.
+    of one thread's publications is theirs. Where a broker can't tell whether it has missed some, it says so with an
+    :class:`Interruption`.
+
+    A topic that is published to with a retention has a history. Its positions have one epoch, within which offsets are
+    counted from 1 without a hole, and name a message for ever: whenever that can't be known (the broker has lost its
+    memory, or may have lost the end of it) there is another epoch. An epoch says nothing to who doesn't make it. All
+    who publish to a topic are to use the same retention.
+
+    Presence is who is on a topic, by names; each name may have entered several times.
     """
 
     def subscribe(self, topic: str, receiver: Receiver) -> None:
@@ -45,10 +136,51 @@ class Broker(Protocol):
         broker closed, is no error.
         """
 
-    def publish(self, publication: Publication) -> None:
+    def publish(self, publication: Publication, retention: Retention | None = None, key: str | None = None) -> None:
         """Have a publication delivered. A receiver that raises keeps it from no other one.
 
+        In one step it gets its position, is put into the history, and goes to the receivers.
+
+        :param publication: without a position.
+        :param retention: how much of the topic is kept; None keeps nothing.
+        :param key: of at most 128 characters; what has the key of another publication to the same topic, made in the
+            last :data:`KEY_SECONDS`, is passed over.
         :raises BrokerError: if the broker is closed.
+        """
+
+    def history(self, topic: str, retention: Retention, since: Position | None = None, last: int = 0) -> History:
+        """Return what is kept of a topic. May wait, for some seconds at most; a manager holds no lock meanwhile.
+
+        What is published after the position that is returned is delivered to the receivers that had subscribed before
+        the call; what is returned may be delivered to them as well. A topic that has no epoch gets one, which it keeps
+        while there is a receiver in this process, and for the time of the retention afterwards.
+
+        :param since: what came after it is returned, if all of that is kept.
+        :param last: how many, at most, of the newest are returned else.
+        :raises BrokerError: if the broker is closed, or does not answer.
+        """
+
+    def enter(self, topic: str, name: str, info: bytes, joined: Publication, left: Publication) -> None:
+        """Have a name present on a topic. May wait as :meth:`history` does.
+
+        :param info: of who that is.
+        :param joined: is published if the name was not present; in one step, like :meth:`leave`, so that the last of
+            several publications is true.
+        :param left: is published when the name is present no more: when it has left as often as it has entered, or the
+            broker whom it has entered by has closed or died.
+        :raises BrokerError: if the broker is closed, or does not answer.
+        """
+
+    def leave(self, topic: str, name: str) -> None:
+        """Undo one :meth:`enter` of a name, made by this broker. May wait as :meth:`history` does. That it is not
+        present, or the broker closed, is no error.
+        """
+
+    def presence(self, topic: str) -> dict[str, bytes]:
+        """Return who is present on a topic: for each name what was said when it entered last. May wait as
+        :meth:`history` does.
+
+        :raises BrokerError: if the broker is closed, or does not answer.
         """
 
     def close(self) -> None:

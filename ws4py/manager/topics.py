@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Protocol, get_args
 
-from ws4py.broker import Broker, MemoryBroker, Publication
+from ws4py.broker import Broker, Interruption, MemoryBroker, Publication
 from ws4py.engine import Connection, Engine
 from ws4py.exc import ConnectionClosed, ManagerError, TooManyTopics
 from ws4py.framing import OPCODE_BINARY
@@ -135,9 +135,11 @@ class Topics:
         self._engine.count("publications")
         self._broker.publish(Publication(name, opcode, payload))
 
-    def _receive(self, publication: Publication) -> None:
+    def _receive(self, publication: Publication | Interruption) -> None:
         """Offer a message to all that are on its topic. The broker calls this, by one thread at a time for a topic."""
-        name, opcode, payload = publication
+        if isinstance(publication, Interruption):
+            return
+        name, opcode, payload, _ = publication
         topic = self._topics.get(name)
         if topic is None:
             return
