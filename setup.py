@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 HERE = Path(__file__).resolve().parent
 
 # The example of the documentation is installed too: `ws4py demo` runs it.
 DEMO = "ws4py.demo"
+
+# What is compiled, with its sources: those in C need no Python. Whatever cannot be compiled here is left out.
+COMPILED = {
+    "ws4py.native.framing": ["ws4py/native/framing.pyx", "ws4py/native/masking.c"],
+}
+HEADERS = ["ws4py/native/masking.h"]
 
 CHERRYPY = ["cherrypy>=18.8"]
 CHEROOT = ["cheroot>=10"]
@@ -48,6 +55,8 @@ TEST = [
     "trustme",
     # checking
     "build",
+    "cython>=3.1",
+    "setuptools>=77",
     "import-linter>=2",
     "mypy",
     "ruff",
@@ -62,6 +71,26 @@ def version() -> str:
     if found is None:
         raise RuntimeError("ws4py/__init__.py has no line __version__ = ...")
     return found[1]
+
+
+def extensions() -> list[Extension]:
+    """Return what is to be compiled.
+
+    Where that fails, setuptools says so and goes on, unless ``WS4PY_ENGINE=compiled`` demands it; with
+    ``WS4PY_ENGINE=pure`` it is not tried.
+
+    :raises SystemExit: for another value of it.
+    """
+    demanded = os.environ.get("WS4PY_ENGINE", "")
+    if demanded not in ("", "pure", "compiled"):
+        raise SystemExit(f"WS4PY_ENGINE must be pure or compiled, not {demanded!r}")
+    if demanded == "pure":
+        return []
+    options = [] if os.name == "nt" else ["-O3"]
+    return [
+        Extension(name, sources, depends=HEADERS, extra_compile_args=options, optional=demanded != "compiled")
+        for name, sources in COMPILED.items()
+    ]
 
 
 setup(
@@ -92,8 +121,9 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["ws4py", "ws4py.*"]), DEMO],
     package_dir={DEMO: "examples/chat"},
+    ext_modules=extensions(),
     package_data={
-        "ws4py": ["py.typed", *(f"server/dashboard/*.{suffix}" for suffix in ("html", "css", "js"))],
+        "ws4py": ["py.typed", "native/*.pyi", *(f"server/dashboard/*.{suffix}" for suffix in ("html", "css", "js"))],
         DEMO: [f"**/*.{suffix}" for suffix in ("html", "css", "js", "svg", "png", "ico", "webmanifest")],
     },
     entry_points={"console_scripts": ["ws4py = ws4py.cli:main"]},

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from ws4py import framing
+from ws4py import framing, pureframing
 from ws4py.exc import (
     FrameTooLargeException,
     MessageTooBigException,
@@ -169,10 +169,10 @@ def test_a_length_is_written_in_its_shortest_form(size: int, length: str) -> Non
 
 
 def test_a_frame_longer_than_can_be_written_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(framing, "MAX_PAYLOAD", 65536)
-    assert len(build_frame(0x82, bytes(65536))) == 65546
+    monkeypatch.setattr(pureframing, "MAX_PAYLOAD", 65536)
+    assert len(pureframing.build_frame(0x82, bytes(65536))) == 65546
     with pytest.raises(FrameTooLargeException):
-        build_frame(0x82, bytes(65537))
+        pureframing.build_frame(0x82, bytes(65537))
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -453,7 +453,7 @@ def test_short_frames_are_parsed_as_any_others(role: Role, limit: int | None, mo
         return frames, error, parser.count, parser.more, parser.inside_message
 
     by_the_short_way = [parse(wire) for wire in wires]
-    monkeypatch.setattr("ws4py.framing._SHORT_SIZES", 0)
+    monkeypatch.setattr("ws4py.pureframing._SHORT_SIZES", 0)
     assert by_the_short_way == [parse(wire) for wire in wires]
 
 

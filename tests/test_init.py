@@ -18,6 +18,7 @@ import pytest
 
 import ws4py
 from ws4py import configure_logger, format_addresses
+from ws4py.native import FRAMING, load
 
 PACKAGE = Path(ws4py.__file__).parent
 BELOW_THE_IO_LINE = [
@@ -29,6 +30,8 @@ BELOW_THE_IO_LINE = [
     "framing",
     "handshake",
     "messaging",
+    "native",
+    "pureframing",
     "streaming",
     "utf8validator",
 ]
@@ -179,7 +182,8 @@ def test_importing_the_protocol_imports_no_extra_and_only_the_protocol() -> None
     modules = imported_by("ws4py.streaming, ws4py.handshake")
     assert not EXTRAS & {name.partition(".")[0] for name in modules}
     ours = {name for name in modules if name.startswith("ws4py.")}
-    assert ours == {f"ws4py.{name}" for name in BELOW_THE_IO_LINE}
+    compiled = {FRAMING} if load(FRAMING) else set()
+    assert ours == {f"ws4py.{name}" for name in BELOW_THE_IO_LINE} | compiled
 
 
 @pytest.mark.parametrize("module", BELOW_THE_IO_LINE)
@@ -192,7 +196,9 @@ def test_below_the_io_line_nothing_reads_waits_or_takes_the_time(module: str) ->
     [
         ("exc", set()),
         ("closing", {"messaging"}),
-        ("framing", {"exc"}),
+        ("framing", {"native", "pureframing"}),
+        ("native", set()),
+        ("pureframing", {"exc"}),
         ("messaging", {"computed", "exc", "framing"}),
         ("extensions", set()),
         ("extensions.header", {"extensions"}),

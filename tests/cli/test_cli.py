@@ -21,6 +21,7 @@ from tests.client_servers import Scripted, accept, answer, foreign_server, read_
 from tests.helpers import PATIENCE, Certificates, Peer, until
 from ws4py import __version__, cli
 from ws4py.cli.connect import hex_dump
+from ws4py.native import build
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-W", "error", "-m", "ws4py"]
@@ -54,7 +55,7 @@ def fails(*arguments: str) -> str:
 
 
 def test_version_and_usage() -> None:
-    assert run("--version")[0] == f"ws4py {__version__}\n"
+    assert run("--version")[0] == f"ws4py {__version__} ({build()})\n"
     assert "usage: ws4py" in run(status=2)[1]
     listed = run("--help")[0]
     for command in ("demo", "serve", "connect", "stats"):

@@ -10,8 +10,17 @@ from collections.abc import Callable, Sequence
 
 from ws4py import __version__
 from ws4py.cli import connect, demo, serve, stats
+from ws4py.native import build
 
 __all__ = ["main"]
+
+
+class _Version(argparse.Action):
+    """Writes the version in one line, which argparse's own action would break."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"ws4py {__version__} ({build()})")
+        parser.exit()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :param arguments: without the program's name; those of the process by default.
     """
     parser = argparse.ArgumentParser(prog="ws4py", description="WebSocket for threaded Python.")
-    parser.add_argument("--version", action="version", version=f"ws4py {__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="say which version it is, and what runs compiled")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in (demo, serve, connect, stats):
         command.add_command(commands)

@@ -38,6 +38,7 @@ from ws4py.manager.snapshot import Snapshot, Source, take_snapshot
 from ws4py.manager.startup import Setup
 from ws4py.manager.switching import switch_intervals
 from ws4py.messaging import CloseControlMessage, Message, encode_payload
+from ws4py.native import build
 from ws4py.websocket import WebSocket
 
 __all__ = ["WebSocketManager"]
@@ -148,6 +149,7 @@ class WebSocketManager:
                 self._retired.merge(self._scheduler.counters())
             self._reactor, self._scheduler = reactor, scheduler
             self._started_at = self._clock()
+            logger.info("%s has started: %s", self._name, build())
             if self._switch_interval is not None:
                 switch_intervals.ask(self, self._switch_interval)
 

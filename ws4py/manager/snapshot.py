@@ -21,6 +21,7 @@ from ws4py.limits import ACTIONS
 from ws4py.manager.member import Member
 from ws4py.manager.registry import Registry
 from ws4py.manager.scheduler import Scheduler
+from ws4py.native import Build, build
 
 __all__ = [
     "EVENTS",
@@ -245,6 +246,7 @@ class Snapshot:
     time: float
     uptime: float
     state: str
+    build: Build
     connections: ConnectionTotals
     received: TrafficSnapshot
     sent: TrafficSnapshot
@@ -353,6 +355,7 @@ def take_snapshot(source: Source) -> Snapshot:
         time=now,
         uptime=source.uptime,
         state=source.state,
+        build=build(),
         connections=ConnectionTotals(
             open=open_now,
             closing=len(members) - open_now,

@@ -63,6 +63,7 @@ def _figures() -> Iterator[tuple[str, Figure]]:
 _FIGURES: Final[dict[str, Figure]] = {
     **dict(_figures()),
     "State": lambda stats: stats.state,
+    "Build": lambda stats: str(stats.build),
     "Connections Closed": lambda stats: sum(stats.connections.closed.values()),
     "Handshakes Refused": lambda stats: sum(stats.connections.refused.values()),
     "Messages Received": lambda stats: stats.received.messages["text"] + stats.received.messages["binary"],

@@ -1,0 +1,1 @@
+"""The compiled parts, and how they are built."""

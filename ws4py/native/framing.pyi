@@ -1,0 +1,3 @@
+__all__ = ["apply_mask"]
+
+def apply_mask(data: bytes, key: bytes, /) -> bytes: ...
