@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from ws4py.exc import FrameTooLargeException, ProtocolException  # noqa: F401 - 0.6 had these names here
 from ws4py.native import FRAMING, load
 from ws4py.pureframing import (
     FIN,
