@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ws4py.computed import computed
 from ws4py.exc import ConnectionClosed, ManagerError
 from ws4py.limits import OverflowPolicy
 
-__all__ = ["Position", "Subscribing"]
+__all__ = ["Position", "Publication", "Recovery", "Subscribing"]
 
 
 class Position(NamedTuple):
@@ -22,6 +23,32 @@ class Position(NamedTuple):
     offset: int
 
 
+class Publication(NamedTuple):
+    """A message that is published.
+
+    :ivar topic: its name.
+    :ivar opcode: of the message: text or binary.
+    :ivar payload: a text's is its UTF-8.
+    :ivar position: in the history of its topic, which the broker has given it; None if the topic has none.
+    """
+
+    topic: str
+    opcode: int
+    payload: bytes
+    position: Position | None = None
+
+
+class Recovery(NamedTuple):
+    """What has become of a subscription to a topic with a history.
+
+    :ivar recovered: whether it goes on after the position that was given, with nothing missing.
+    :ivar position: that it has caught up with when the history was read; None if the topic has no history.
+    """
+
+    recovered: bool
+    position: Position | None
+
+
 class Subscribing:
     """The part of a :class:`~ws4py.websocket.WebSocket` that gets on topics and off them."""
 
@@ -31,27 +58,59 @@ class Subscribing:
     close_code: int | None
     sock: Any
 
-    def subscribe(self, topic: str, overflow: OverflowPolicy | None = None) -> None:
+    def subscribe(
+        self,
+        topic: str,
+        overflow: OverflowPolicy | None = None,
+        *,
+        since: Position | None = None,
+        last: int | None = None,
+        encode: Callable[[Publication], str | bytes] | None = None,
+        begin: Callable[[Recovery], object] | None = None,
+    ) -> Recovery | None:
         """Get what is published to a topic from now on. Any thread may call. For a websocket under a manager.
 
         In :meth:`~ws4py.websocket.WebSocket.opened` it misses nothing that is published after it. Subscribing again
         changes ``overflow`` only. A subscription ends with :meth:`unsubscribe`, or when the end of the connection
         begins.
 
+        With ``since`` or ``last`` it begins in the history of the topic, and misses nothing from there on: what was
+        kept is sent first, in order, and what is published meanwhile waits, until so much waits as may wait in the
+        outbox. Where a gap can't be avoided later on, the websocket is closed with 1013; its peer is to come back, and
+        to give its position. A second such call for a topic begins anew; it waits, for the history and for room in the
+        outbox, so it is not for a signal handler.
+
         :param topic: its name: 1 to 255 bytes in UTF-8.
         :param overflow: what to do with a publication when the outbox is full; by default the limit ``overflow`` of the
             connection. ``"close"`` suits events, none of which may be missing; ``"latest"`` suits a state, whose newest
-            value is what matters.
+            value is what matters. With a history it is ``"close"``.
+        :param since: after which position to begin.
+        :param last: how many of the newest to begin with, at most, if there is no position, or not all that came after
+            it was kept.
+        :param encode: makes the message of a publication, once for all who have the same function: a str becomes a
+            text, bytes a binary message. It is called by the thread that publishes, and must not wait. For a
+            subscription with a history; by default what was published is sent.
+        :param begin: called when the history was read, before anything of it is sent. What it sends comes first.
+        :returns: what has become of it, with a history; else None.
         :raises ConnectionClosed: if the websocket is closing or closed.
         :raises ManagerError: if no manager runs it, or in a forked process.
         :raises TooManyTopics: if it is on ``max_topics`` already.
-        :raises ValueError: for a name, or a policy, that can't be.
+        :raises BrokerError: if the history can't be read: it is not subscribed then.
+        :raises ValueError: for a name, a policy, or a number, that can't be.
         :raises TypeError: for a name that is no str.
         """
         member = self._member()
         if member is None:
             raise ConnectionClosed("Cannot subscribe a websocket that is closed")
-        member.topics.subscribe(member, topic, overflow)
+        if since is None and last is None:
+            if encode is not None or begin is not None:
+                raise ValueError("encode and begin are for a subscription with a history: give since, or last")
+            member.topics.subscribe(member, topic, overflow)
+            return None
+        if overflow not in (None, "close"):
+            raise ValueError(f"Of a history nothing may be missing: overflow can't be {overflow!r}")
+        recovery: Recovery = member.topics.resume(member, topic, since, last or 0, encode, begin)
+        return recovery
 
     def unsubscribe(self, topic: str) -> None:
         """Get nothing of a topic any more. Any thread may call. That it is not on the topic, or closed, is no error.

@@ -510,6 +510,35 @@ def test_topics(pool: GEventWebSocketPool) -> None:
         ends.peer.close()
 
 
+def test_a_resume_while_greenlets_and_threads_publish() -> None:
+    pool = GEventWebSocketPool(limits=Limits(drain_timeout=0.5), history={"news": (1000, 60.0)})
+    first = Ends(pool)
+    start = first.websocket.subscribe("news", last=0)
+
+    def publish(name: str) -> None:
+        for number in range(100):
+            pool.manager.publish("news", f"{name}{number:03}")
+            if name in "ab":
+                gevent.sleep(0)
+
+    greenlets = [gevent.spawn(publish, name) for name in "ab"]
+    threads = [gevent.get_hub().threadpool.spawn(publish, name) for name in "cd"]
+    later = []
+    for _ in range(5):
+        gevent.sleep(0)
+        ends = Ends(pool)
+        assert ends.websocket.subscribe("news", since=start.position).recovered
+        later.append(ends)
+    gevent.joinall([*greenlets, *threads], PATIENCE, raise_error=True)
+    order = first.read(400 * 6)
+    for ends in later:
+        assert ends.read(400 * 6) == order
+    for ends in (first, *later):
+        ends.peer.close()
+    pool.manager.stop()
+    pool.manager.join(PATIENCE)
+
+
 def test_who_waits_for_a_place_is_served_all_the_same() -> None:
     """It gets broadcasts, and its messages wait; the hub itself never waits for the place."""
     pool = GEventWebSocketPool(1, limits=Limits(drain_timeout=0.5))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, Protocol
 
-from ws4py.subscriptions import Position
+from ws4py.subscriptions import Position, Publication
 
 __all__ = [
     "KEY_SECONDS",
@@ -21,21 +21,6 @@ __all__ = [
 
 KEY_SECONDS: Final = 300.0
 """For how long a broker knows the key of a publication."""
-
-
-class Publication(NamedTuple):
-    """A message that is published.
-
-    :ivar topic: its name.
-    :ivar opcode: of the message: text or binary.
-    :ivar payload: a text's is its UTF-8.
-    :ivar position: in the history of its topic, which the broker has given it; None if the topic has none.
-    """
-
-    topic: str
-    opcode: int
-    payload: bytes
-    position: Position | None = None
 
 
 class Interruption(NamedTuple):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ws4py.around import Around
 from ws4py.backends.threads import Threads
-from ws4py.broker import Broker
+from ws4py.broker import Broker, Retentions
 from ws4py.engine import Connection, Engine
 from ws4py.engine.counters import WorkerCounters
 from ws4py.engine.pollers import Poller
@@ -79,6 +79,8 @@ class WebSocketManager:
     :param access_log: write a line of the logger ``ws4py.access`` for each websocket at its end: see
         :mod:`ws4py.manager.accesslog`.
     :param broker: carries publications between the managers that share it; by default the manager has one of its own.
+    :param history: how many messages of a topic are kept, and until how many seconds after the newest, by the name of
+        a topic, or by what its name begins with and an asterisk: ``{"room/*": (50, 600)}``.
     :param options: single limits, by their names in :class:`~ws4py.limits.Limits`.
     :raises ValueError: for an argument out of range.
     """
@@ -96,6 +98,7 @@ class WebSocketManager:
         around: Around | None = None,
         access_log: bool = False,
         broker: Broker | None = None,
+        history: Mapping[str, tuple[int, float]] | None = None,
         backend: Any = None,
         **options: Any,
     ) -> None:
@@ -120,7 +123,7 @@ class WebSocketManager:
         self._retired = WorkerCounters()  # of earlier runs
         self._engine = Engine(self._backend, self._end, self._left, clock)
         self._slow_log = SlowCallbackLog(self._engine.count, clock)
-        self._registry = Registry(self.limits, self._engine, self._backend.make_lock, broker)
+        self._registry = Registry(self.limits, self._engine, self._backend.make_lock, broker, Retentions(history))
         self._enrolment = Enrolment(self._engine, self._registry, self._backend, around)
         managers.add(self)
 
@@ -395,18 +398,26 @@ class WebSocketManager:
         self._engine.count("deliveries", accepted)
         return accepted
 
-    def publish(self, topic: str, message: str | bytes | bytearray | Message, binary: bool = False) -> None:
+    def publish(
+        self,
+        topic: str,
+        message: str | bytes | bytearray | Message,
+        binary: bool = False,
+        key: str | None = None,
+    ) -> None:
         """Send a message to every websocket that is on a topic, as :meth:`broadcast` does. Never waits for a peer.
 
         Publications to one topic have one order, which is that of all its subscribers. For a peer whose outbox is full,
         the policy acts that was given to ``subscribe``.
 
         :param topic: its name: 1 to 255 bytes in UTF-8. That nobody is on it is no error.
+        :param key: 1 to 128 characters: what has the key of a publication to the same topic in the last five minutes is
+            passed over, so it may be published again by who can't know whether it was.
         :raises ManagerError: in a forked process.
         :raises ValueError: for another name, or a message that can't be sent.
         """
         self._check_process()
-        self._registry.topics.publish(topic, *encode_payload(message, binary))
+        self._registry.topics.publish(topic, *encode_payload(message, binary), key)
 
     def close_all(self, code: int = 1001, message: str | bytes = "Server is shutting down") -> None:
         """Send a Close to every open websocket. It does not wait for their answers.

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from ws4py.broker import Broker
+from ws4py.broker import Broker, Retentions
 from ws4py.engine import Connection, Engine
 from ws4py.engine.traffic import Traffic
 from ws4py.exc import HandshakeError
@@ -30,6 +30,7 @@ class Registry:
     :param engine: that has their connections.
     :param make_lock: makes a lock that is reentrant, since a signal handler may come between.
     :param broker: that carries publications.
+    :param retentions: of which topics how much is kept.
     :ivar lock: over what follows.
     :ivar present: the members whose descriptors are not given back yet.
     :ivar open: of the present ones, those whose end has not begun.
@@ -45,10 +46,11 @@ class Registry:
         engine: Engine,
         make_lock: Callable[[], Any] = threading.RLock,
         broker: Broker | None = None,
+        retentions: Retentions | None = None,
     ) -> None:
         self.limits = limits
         self._count_limit = engine.count_limit
-        self.topics = Topics(engine, make_lock, broker)
+        self.topics = Topics(engine, make_lock, broker, retentions)
         self._make_lock = make_lock
         self.lock = make_lock()
         self._addresses: Counter[str] = Counter()

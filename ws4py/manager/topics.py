@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, Final, Protocol, get_args
 
-from ws4py.broker import Broker, Interruption, MemoryBroker, Publication
+from ws4py.broker import Broker, Interruption, MemoryBroker, Position, Publication, Retentions
 from ws4py.engine import Connection, Engine
 from ws4py.exc import ConnectionClosed, ManagerError, TooManyTopics
 from ws4py.framing import OPCODE_BINARY
 from ws4py.limits import OverflowPolicy
+from ws4py.manager.catching import MISSED, Encode, Gap, Gate, Pursuit, follows
 from ws4py.manager.fanout import SharedMessage
+from ws4py.messaging import encode_payload
+from ws4py.subscriptions import Recovery
 
 __all__ = ["MAX_TOPIC_SIZE", "Subscriber", "Topic", "Topics"]
 
+logger = logging.getLogger("ws4py")
+
 MAX_TOPIC_SIZE: Final = 255
 """How many bytes of UTF-8 the name of a topic has at most."""
+MAX_KEY_LENGTH: Final = 128
+"""How many characters the key of a publication has at most."""
+MAX_PURSUITS: Final = 64
+"""How many functions that encode are known at once."""
 
 
 class Topic:
     """A topic that somebody is on.
 
     :param name: of it.
-    :ivar subscribers: who is on it, with what to do where an outbox is full.
+    :ivar subscribers: who is on it, with what to do where an outbox is full; or how it follows the history.
+    :ivar position: of the last publication that all have got; None before the first one, and if some may be missing.
     """
 
-    __slots__ = ("name", "subscribers")
+    __slots__ = ("name", "position", "subscribers")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.subscribers: dict[Subscriber, OverflowPolicy] = {}
+        self.position: Position | None = None
+        self.subscribers: dict[Subscriber, OverflowPolicy | Pursuit | Gate] = {}
 
 
 class Subscriber(Protocol):
@@ -52,16 +64,25 @@ class Topics:
     :param engine: whose connections the subscribers have.
     :param make_lock: makes a reentrant lock.
     :param broker: that carries publications; by default one of its own.
-    :ivar lock: over who is on what; held for a few assignments only.
+    :param retentions: of which topics how much is kept.
+    :ivar lock: over who is on what, and the gates; held for a few assignments only.
     :ivar subscriptions: how many there are.
     """
 
-    def __init__(self, engine: Engine, make_lock: Callable[[], Any], broker: Broker | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        make_lock: Callable[[], Any],
+        broker: Broker | None = None,
+        retentions: Retentions | None = None,
+    ) -> None:
         self._engine = engine
+        self._retentions = retentions or Retentions()
         self._broker = MemoryBroker(make_lock) if broker is None else broker
         self._receiver = self._receive  # one object for all topics
         self._make_lock = make_lock
         self._topics: dict[str, Topic] = {}
+        self._pursuits: dict[Encode | None, Pursuit] = {}
         self._forked = False
         self.subscriptions = 0
         self.lock = self._make_lock()
@@ -76,6 +97,10 @@ class Topics:
         _check_name(name)
         if overflow is not None and overflow not in get_args(OverflowPolicy):
             raise ValueError(f"overflow must be one of {', '.join(get_args(OverflowPolicy))}, not {overflow!r}")
+        self._enter(subscriber, name, overflow or subscriber.connection.limits.overflow)
+
+    def _enter(self, subscriber: Subscriber, name: str, how: OverflowPolicy | Gate) -> Topic:
+        """Have one be on a topic, or be on it in another way; return the topic."""
         connection = subscriber.connection
         limits = connection.limits
         with self.lock:
@@ -95,7 +120,83 @@ class Topics:
                 else:
                     subscriptions.append(topic)
                 self.subscriptions += 1
-            topic.subscribers[subscriber] = overflow or limits.overflow
+            topic.subscribers[subscriber] = how
+        return topic
+
+    def resume(
+        self,
+        subscriber: Subscriber,
+        name: str,
+        since: Position | None,
+        last: int,
+        encode: Encode | None,
+        begin: Callable[[Recovery], object] | None,
+    ) -> Recovery:
+        """Subscribe with a history: see :meth:`ws4py.websocket.WebSocket.subscribe`."""
+        self._check_process()
+        _check_name(name)
+        if last < 0:
+            raise ValueError(f"last can't be {last}")
+        gate = Gate(self._pursuit(encode), subscriber.connection.limits.max_outbox_size)
+        topic = self._enter(subscriber, name, gate)
+        try:
+            recovery, kept = self._read(name, since, last)
+            gate.last = recovery.position
+            if begin is not None:
+                begin(recovery)
+            for publication in kept:
+                self._send(subscriber, gate, publication)
+            self._open(subscriber, topic, gate)
+        except Gap:
+            subscriber.connection.close(MISSED)
+            raise ConnectionClosed(str(MISSED)) from None
+        except BaseException:
+            if topic.subscribers.get(subscriber) is gate:
+                self.unsubscribe(subscriber, name)
+            raise
+        return recovery
+
+    def _pursuit(self, encode: Encode | None) -> Pursuit:
+        """Return the way of those who have the same function: one for all, as long as there are few."""
+        pursuit = self._pursuits.get(encode)
+        if pursuit is None:
+            if len(self._pursuits) >= MAX_PURSUITS:
+                self._pursuits.clear()
+            pursuit = self._pursuits[encode] = Pursuit(encode)
+        return pursuit
+
+    def _read(self, name: str, since: Position | None, last: int) -> tuple[Recovery, tuple[Publication, ...]]:
+        retention = self._retentions.find(name)
+        if retention is None:
+            return Recovery(False, None), ()
+        history = self._broker.history(name, retention, since, last)
+        return Recovery(history.recovered, history.position), history.publications
+
+    def _open(self, subscriber: Subscriber, topic: Topic, gate: Gate) -> None:
+        """Let through what waits at a gate, until nothing does.
+
+        :raises Gap: if something is missing.
+        """
+        while True:
+            with self.lock:
+                waiting = gate.take()
+                if not waiting:
+                    if topic.position == gate.last and topic.subscribers.get(subscriber) is gate:
+                        topic.subscribers[subscriber] = gate.pursuit
+                    return
+            for publication in waiting:
+                if follows(gate.last, publication.position):
+                    self._send(subscriber, gate, publication)
+                    gate.last = publication.position or gate.last
+
+    def _send(self, subscriber: Subscriber, gate: Gate, publication: Publication) -> None:
+        """Send a publication of before; wait for room."""
+        encode = gate.pursuit.encode
+        _, opcode, payload, _ = publication
+        if encode is not None:
+            opcode, payload = _encoded(encode, publication)
+        subscriber.connection.send_message(opcode, payload)
+        self._engine.count("publication_deliveries")
 
     def unsubscribe(self, subscriber: Subscriber, name: str) -> None:
         """See :meth:`ws4py.websocket.WebSocket.unsubscribe`."""
@@ -127,29 +228,89 @@ class Topics:
             del self._topics[topic.name]
             self._broker.unsubscribe(topic.name, self._receiver)
 
-    def publish(self, name: str, opcode: int, payload: bytes) -> None:
+    def publish(self, name: str, opcode: int, payload: bytes, key: str | None = None) -> None:
         """See :meth:`ws4py.manager.WebSocketManager.publish`."""
         _check_name(name)
         if opcode > OPCODE_BINARY:
             raise ValueError("A control frame can't be published")
+        if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
+            raise ValueError(f"The key of a publication has 1 to {MAX_KEY_LENGTH} characters, not {len(key)}")
         self._engine.count("publications")
-        self._broker.publish(Publication(name, opcode, payload))
+        self._broker.publish(Publication(name, opcode, payload), self._retentions.find(name), key)
+
+    # --- what comes from the broker, by one thread at a time for a topic ----------------------------------------------
 
     def _receive(self, publication: Publication | Interruption) -> None:
-        """Offer a message to all that are on its topic. The broker calls this, by one thread at a time for a topic."""
-        if isinstance(publication, Interruption):
-            return
-        name, opcode, payload, _ = publication
-        topic = self._topics.get(name)
+        """Offer a message to all that are on its topic."""
+        topic = self._topics.get(publication.topic)
         if topic is None:
             return
-        message = SharedMessage(opcode, payload)
-        subscribers, accepted = topic.subscribers, 0
+        if isinstance(publication, Interruption):
+            self._interrupt(topic)
+            return
+        if publication.position is not None:
+            try:
+                if not follows(topic.position, publication.position):
+                    return
+            except Gap:
+                self._interrupt(topic)
+        _, opcode, payload, _ = publication
+        name, subscribers, accepted = topic.name, topic.subscribers, 0
+        message: SharedMessage | None = None
+        encoded: dict[Pursuit, SharedMessage | None] = {}
         for subscriber in list(subscribers):  # one step under the interpreter's lock: a snapshot
-            overflow = subscribers.get(subscriber)
-            if overflow is not None:  # else it has left meanwhile
-                accepted += message.offer(subscriber.connection, overflow, name)
+            how = subscribers.get(subscriber)
+            if how is None:  # it has left meanwhile
+                continue
+            if isinstance(how, str):
+                if message is None:
+                    message = SharedMessage(opcode, payload)
+                accepted += message.offer(subscriber.connection, how, name)
+                continue
+            if isinstance(how, Gate):
+                if not self._passes(topic, subscriber, how, publication):
+                    continue
+                how = how.pursuit
+            if how not in encoded:
+                encoded[how] = _shared(how, publication)
+            mine = encoded[how]
+            if mine is not None:
+                accepted += mine.offer(subscriber.connection, "close", name)
+        if publication.position is not None:
+            topic.position = publication.position  # only now: whose gate opens then has this one from the history
         self._engine.count("publication_deliveries", accepted)
+
+    def _passes(self, topic: Topic, subscriber: Subscriber, gate: Gate, publication: Publication) -> bool:
+        """Tell whether a publication is to be sent to one whose gate it comes to."""
+        with self.lock:
+            if gate.hold(publication):
+                return False
+            try:
+                if not follows(gate.last, publication.position):
+                    return False
+            except Gap:
+                missed = True
+            else:
+                missed = False
+            if publication.position is not None and topic.subscribers.get(subscriber) is gate:
+                topic.subscribers[subscriber] = gate.pursuit
+        if missed:
+            subscriber.connection.close(MISSED)
+        return not missed
+
+    def _interrupt(self, topic: Topic) -> None:
+        """Publications may be missing: close those who may miss none, so that they come back and resume."""
+        topic.position = None
+        for subscriber, how in list(topic.subscribers.items()):
+            if isinstance(how, Gate):
+                with self.lock:
+                    how.broken = True
+                    if how.waiting is not None:
+                        continue  # who reads the history sees it
+            if not isinstance(how, str):
+                subscriber.connection.close(MISSED)
+
+    # --- a fork -------------------------------------------------------------------------------------------------------
 
     def after_fork_in_child(self) -> None:
         """Have a free lock, since its owner may be a thread of the parent's; whose affair the subscribers are."""
@@ -168,3 +329,20 @@ def _check_name(name: str) -> None:
         raise TypeError(f"The name of a topic is a str, not {type(name)}")
     if not 0 < len(name.encode()) <= MAX_TOPIC_SIZE:
         raise ValueError(f"The name of a topic has 1 to {MAX_TOPIC_SIZE} bytes in UTF-8, not {len(name.encode())}")
+
+
+def _encoded(encode: Encode, publication: Publication) -> tuple[int, bytes]:
+    """Return the opcode and the payload of what a function makes of a publication."""
+    message = encode(publication)
+    return encode_payload(message, isinstance(message, bytes))
+
+
+def _shared(pursuit: Pursuit, publication: Publication) -> SharedMessage | None:
+    """Return a publication as those get it who have the same function; None if that raises."""
+    if pursuit.encode is None:
+        return SharedMessage(publication.opcode, publication.payload)
+    try:
+        return SharedMessage(*_encoded(pursuit.encode, publication))
+    except Exception:
+        logger.exception("A publication to the topic %r could not be encoded", publication.topic)
+        return None

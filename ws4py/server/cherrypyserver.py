@@ -227,7 +227,7 @@ class WebSocketPlugin(plugins.SimplePlugin):  # type: ignore[misc]
     """Runs a :class:`~ws4py.manager.WebSocketManager` while the engine runs.
 
     It listens to the bus channels ``handle-websocket`` (websocket, address), ``websocket-broadcast`` (message, binary)
-    and ``websocket-publish`` (topic, message, binary). What the manager counts is in ``logging.statistics``: see
+    and ``websocket-publish`` (topic, message, binary, key). What the manager counts is in ``logging.statistics``: see
     :mod:`ws4py.server.cpstats`. Where ``server.socket_queue_size`` is CherryPy's default, it becomes what the system
     allows, so that many clients may come at once.
 
@@ -349,9 +349,11 @@ class WebSocketPlugin(plugins.SimplePlugin):  # type: ignore[misc]
         """Send a message to every websocket; see :meth:`ws4py.manager.WebSocketManager.broadcast`."""
         self.manager.broadcast(message, binary)
 
-    def publish(self, topic: str, message: str | bytes | bytearray | Message, binary: bool = False) -> None:
+    def publish(
+        self, topic: str, message: str | bytes | bytearray | Message, binary: bool = False, key: str | None = None
+    ) -> None:
         """Send a message to every websocket on a topic; see :meth:`ws4py.manager.WebSocketManager.publish`."""
-        self.manager.publish(topic, message, binary)
+        self.manager.publish(topic, message, binary, key)
 
 
 def environ_of(request: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import gevent
@@ -112,11 +112,14 @@ class GEventWebSocketPool(Pool):  # type: ignore[misc]
 
     :param size: how many greenlets there may be at most; whoever starts one more waits.
     :param limits: of the websockets; see :class:`~ws4py.manager.Limits`.
+    :param options: others of the manager: ``history``, say.
     """
 
-    def __init__(self, size: int | None = None, greenlet_class: Any = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self, size: int | None = None, greenlet_class: Any = None, limits: Limits | None = None, **options: Any
+    ) -> None:
         super().__init__(size, greenlet_class)
-        self._manager = GreenletManager(self.spawn, limits=limits)
+        self._manager = GreenletManager(self.spawn, limits=limits, **options)
         self._running: dict[Any, WebSocket] = {}  # by the greenlets that were given a websocket's run()
 
     @property
@@ -180,6 +183,7 @@ class WSGIServer(_WSGIServer):  # type: ignore[misc]
     :param listener: an address (host, port), or a socket that listens.
     :param application: a WSGI application.
     :param limits: of the websockets; see :class:`~ws4py.manager.Limits`.
+    :param history: of topics; see :class:`~ws4py.manager.WebSocketManager`.
     :param options: see :class:`gevent.pywsgi.WSGIServer`.
     """
 
@@ -187,13 +191,19 @@ class WSGIServer(_WSGIServer):  # type: ignore[misc]
     pool: Any
 
     def __init__(
-        self, listener: Any, application: Any = None, *args: Any, limits: Limits | None = None, **options: Any
+        self,
+        listener: Any,
+        application: Any = None,
+        *args: Any,
+        limits: Limits | None = None,
+        history: Mapping[str, tuple[int, float]] | None = None,
+        **options: Any,
     ):
         super().__init__(listener, application, *args, **options)
         self._request_pool = self.pool
         if self._request_pool is not None:
             self.full = self._has_full_request_pool
-        self.pool = GEventWebSocketPool(limits=limits)
+        self.pool = GEventWebSocketPool(limits=limits, history=history)
 
     def _has_full_request_pool(self) -> bool:
         # gevent goes on to accept when its pool has room again, and that is not `pool` here.
