@@ -8,6 +8,8 @@ import pytest
 
 from tests.helpers import Certificates, Stage
 
+pytest_plugins = ["tests.redis_server"]
+
 
 @pytest.fixture
 def stage() -> Iterator[Stage]:

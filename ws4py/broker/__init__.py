@@ -1,7 +1,11 @@
-"""What carries publications between managers: a :class:`Broker`, by default a :class:`MemoryBroker`."""
+"""What carries publications between managers: a :class:`Broker`, by default a :class:`MemoryBroker`.
+
+:class:`ws4py.broker.redis.RedisBroker` carries them between processes.
+"""
 
 from ws4py.broker.interface import (
     Broker,
+    BrokerStats,
     History,
     Interruption,
     Position,
@@ -11,15 +15,20 @@ from ws4py.broker.interface import (
     Retentions,
 )
 from ws4py.broker.memory import MemoryBroker
+from ws4py.broker.urls import Publisher, connect, make_broker
 
 __all__ = [
     "Broker",
+    "BrokerStats",
     "History",
     "Interruption",
     "MemoryBroker",
     "Position",
     "Publication",
+    "Publisher",
     "Receiver",
     "Retention",
     "Retentions",
+    "connect",
+    "make_broker",
 ]

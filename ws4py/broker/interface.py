@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from ws4py.subscriptions import Position, Publication
@@ -10,6 +11,7 @@ from ws4py.subscriptions import Position, Publication
 __all__ = [
     "KEY_SECONDS",
     "Broker",
+    "BrokerStats",
     "History",
     "Interruption",
     "Position",
@@ -93,6 +95,34 @@ class Retentions:
         return retention
 
 
+@dataclass(frozen=True)
+class BrokerStats:
+    """A broker at one moment. One that delivers in this process has nothing to count.
+
+    :ivar connected: whether it is connected to what carries publications, if there is such a thing.
+    :ivar waiting: publications that are not sent yet.
+    :ivar waiting_bytes: what they take.
+    :ivar sent: publications that were.
+    :ivar lost: publications that were not, for want of room or of time, or since they were refused.
+    :ivar received: publications that came, its own ones included.
+    :ivar repeated: messages that had come before, and were passed over.
+    :ivar unknown: messages of another version, which were passed over.
+    :ivar reconnections: how often a connection was made again.
+    :ivar starvations: how often one was that looked well, but brought nothing.
+    """
+
+    connected: bool = True
+    waiting: int = 0
+    waiting_bytes: int = 0
+    sent: int = 0
+    lost: int = 0
+    received: int = 0
+    repeated: int = 0
+    unknown: int = 0
+    reconnections: int = 0
+    starvations: int = 0
+
+
 class Broker(Protocol):
     """Carries publications to who has subscribed to their topic. Any thread may call; a signal handler may publish.
 
@@ -110,6 +140,9 @@ class Broker(Protocol):
 
     def subscribe(self, topic: str, receiver: Receiver) -> None:
         """Have ``receiver`` called with what is published to a topic from now on. Twice is as good as once.
+
+        What this broker itself publishes from now on is delivered; what others publish, as soon as the subscription
+        holds: see :meth:`wait_subscribed`. What was published before, and is still under way, may be delivered, too.
 
         A manager calls this, and :meth:`unsubscribe`, while it holds a lock: neither may wait for anybody.
 
@@ -130,7 +163,7 @@ class Broker(Protocol):
         :param retention: how much of the topic is kept; None keeps nothing.
         :param key: of at most 128 characters; what has the key of another publication to the same topic, made in the
             last :data:`KEY_SECONDS`, is passed over.
-        :raises BrokerError: if the broker is closed.
+        :raises BrokerError: if the broker is closed, or can take no more.
         """
 
     def history(self, topic: str, retention: Retention, since: Position | None = None, last: int = 0) -> History:
@@ -168,5 +201,22 @@ class Broker(Protocol):
         :raises BrokerError: if the broker is closed, or does not answer.
         """
 
+    def wait_subscribed(self, timeout: float) -> bool:
+        """Wait until the subscriptions made so far hold: whatever anybody publishes after that is delivered. Tell
+        whether they do.
+
+        :param timeout: for how many seconds at most.
+        """
+
+    def flush(self, timeout: float) -> None:
+        """Wait until what was published so far is on its way to the receivers, or lost.
+
+        :param timeout: for how many seconds at most.
+        :raises BrokerError: if it is not in this time.
+        """
+
+    def stats(self) -> BrokerStats:
+        """Return how it is, and what it has counted."""
+
     def close(self) -> None:
-        """Deliver nothing more. A second call does nothing."""
+        """Deliver nothing more. What was published may be sent first, for some seconds. A second call does nothing."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ws4py.broker.histories import Histories
-from ws4py.broker.interface import History, Position, Publication, Receiver, Retention
+from ws4py.broker.interface import BrokerStats, History, Position, Publication, Receiver, Retention
 from ws4py.exc import BrokerError
 
 __all__ = ["MemoryBroker"]
@@ -121,6 +121,10 @@ class MemoryBroker:
             else:
                 self._histories.touch(topic)
 
+    def wait_subscribed(self, timeout: float) -> bool:
+        """See :meth:`ws4py.broker.Broker.wait_subscribed`. They hold at once."""
+        return not self._closed
+
     def publish(self, publication: Publication, retention: Retention | None = None, key: str | None = None) -> None:
         """See :meth:`ws4py.broker.Broker.publish`. Returns when it is delivered, but in a signal handler and in a
         receiver.
@@ -135,6 +139,13 @@ class MemoryBroker:
         if retention is not None:
             publication = self._histories.append(publication, retention)
         self._deliver(publication)
+
+    def flush(self, timeout: float) -> None:
+        """See :meth:`ws4py.broker.Broker.flush`. Nothing waits."""
+
+    def stats(self) -> BrokerStats:
+        """See :meth:`ws4py.broker.Broker.stats`. Nothing is counted."""
+        return BrokerStats(connected=not self._closed)
 
     def _deliver(self, publication: Publication) -> None:
         for receiver in self._receivers.get(publication.topic, ()):

@@ -22,6 +22,11 @@ class Wakeup:
         """Return the descriptor that becomes readable; -1 after :meth:`release`."""
         return self._reader
 
+    def after_fork_in_child(self) -> None:
+        """Give the descriptors back, without the lock: its owner may be a thread of the parent's."""
+        self._lock = threading.RLock()
+        self.release()
+
     def wake(self) -> None:
         """Make it readable."""
         with self._lock:

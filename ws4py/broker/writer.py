@@ -1,0 +1,173 @@
+"""The thread that publishes to Redis."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from ws4py.broker.buffer import Buffer, Outgoing
+from ws4py.broker.envelope import pack_head
+from ws4py.broker.link import Backoff, Broken, Link, Refused, command
+from ws4py.exc import BrokerError
+from ws4py.framing import OPCODE_TEXT
+
+__all__ = ["Writer"]
+
+logger = logging.getLogger("ws4py")
+
+BATCH: Final = 512
+"""How many publications are sent before their replies are read."""
+
+BATCH_SIZE: Final = 1 << 20
+"""How many bytes of them, about."""
+
+
+class Writer:
+    """Sends publications, in order. What was under way when a connection is lost is sent again, with the same numbers.
+
+    The thread is started by the first publication. While Redis is away what is published waits in the buffer.
+
+    :param link: of the thread.
+    :param buffer: in which publications wait.
+    :param sender: what the numbers belong to.
+    :param hold: waits until a subscription of this process holds, by its number.
+    :param backoff: how long to wait between attempts to connect.
+    :ivar sent: how many Redis has confirmed.
+    :ivar refused: how many it has refused.
+    :ivar connections: how many were made.
+    """
+
+    def __init__(
+        self, link: Link, buffer: Buffer, sender: bytes, hold: Callable[[int], object], backoff: Backoff
+    ) -> None:
+        self._link = link
+        self._buffer = buffer
+        self._sender = sender
+        self._hold = hold
+        self._backoff = backoff
+        self._guard = threading.RLock()
+        self._thread: threading.Thread | None = None
+        self._number = 0
+        self._ending = threading.Event()
+        self._away = False
+        self.sent = 0
+        self.refused = 0
+        self.connections = 0
+
+    def put(self, outgoing: Outgoing) -> None:
+        """Have something published. Any thread may call, a signal handler too.
+
+        :raises BrokerError: if there is no room, the broker is closed, or the system has no thread for it.
+        """
+        self._buffer.put(outgoing)
+        self._start()
+
+    def probe(self, channel: bytes, payload: bytes) -> Outgoing:
+        """Have something published before all that waits; what is returned says whether it was.
+
+        :raises BrokerError: if the broker is closed, or the system has no thread for it.
+        """
+        outgoing = Outgoing(channel, OPCODE_TEXT, payload, urgent=True)
+        self._buffer.put_urgent(outgoing)
+        self._start()
+        return outgoing
+
+    def _start(self) -> None:
+        if self._thread is not None:
+            return
+        with self._guard:
+            if self._thread is not None:  # a signal handler may have come between, too
+                return
+            self._thread = threading.Thread(target=self._run, name="RedisWriter", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError as error:
+                self._thread = None
+                raise BrokerError("The system has no thread for the broker") from error
+
+    @property
+    def connected(self) -> bool:
+        """Whether Redis was there when it was last needed."""
+        return self._link.connected
+
+    def end(self, timeout: float) -> None:
+        """Send what waits, if Redis is there, and end.
+
+        :param timeout: for how many seconds to wait for that; 0 does not wait, and leaves it to the thread.
+        """
+        self._buffer.close()
+        self._ending.set()
+        thread = self._thread
+        if thread is None or thread is threading.current_thread() or not timeout:
+            return
+        thread.join(timeout)
+        if thread.is_alive():
+            self._buffer.drop_all()
+            self._link.abort()
+            thread.join(1.0)
+
+    def _run(self) -> None:
+        try:
+            while batch := self._buffer.take(BATCH, BATCH_SIZE):
+                self._send(batch)
+        except BaseException:
+            logger.critical("The thread that publishes to Redis has failed", exc_info=True)
+            self._buffer.close()
+            self._buffer.drop_all()
+        finally:
+            self._link.disconnect()
+
+    def _send(self, batch: list[Outgoing]) -> None:
+        """Send some publications until they are confirmed, or given up at the end."""
+        for outgoing in batch:
+            self._number += 1
+            outgoing.number = self._number
+        done = 0
+        while done < len(batch):
+            try:
+                self._connect()
+                self._hold(max(outgoing.after for outgoing in batch[done:]))
+                self._link.send(b"".join(self._commands(batch[done:])))
+                while done < len(batch):
+                    self._confirm(batch[done], self._link.receive())
+                    done += 1
+            except Broken as error:
+                self._link.disconnect()
+                if not self._away:
+                    self._away = True
+                    logger.warning("Publications wait for Redis: %s", error)
+                if self._ending.is_set():
+                    break
+                self._ending.wait(self._backoff.next())
+        self._buffer.settle(batch, sum(not outgoing.urgent for outgoing in batch[done:]))
+
+    def _connect(self) -> None:
+        if self._link.connected:
+            if not self._link.has_data():
+                return
+            raise Broken("Redis says what it was not asked for")
+        self._link.connect()
+        self.connections += 1
+
+    def _commands(self, batch: list[Outgoing]) -> Iterator[bytes]:
+        """Yield the commands as they are on the wire."""
+        for outgoing in batch:
+            head = pack_head(outgoing.opcode, self._sender, outgoing.number)
+            yield command(b"PUBLISH", outgoing.channel, head + outgoing.payload)
+
+    def _confirm(self, outgoing: Outgoing, reply: Any) -> None:
+        if isinstance(reply, Refused):
+            self.refused += 1
+            if self.refused == 1:
+                logger.error("Redis refuses to publish: %s", reply)
+            return
+        outgoing.sent_at = time.monotonic()
+        if self._away:
+            self._away = False
+            logger.info("Redis takes publications again")
+        self._backoff.reset()
+        if not outgoing.urgent:
+            self.sent += 1
