@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import queue
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,20 +14,25 @@ import pytest
 from websockets.exceptions import ConnectionClosed as PeerClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.helpers import PATIENCE, start_thread, wait_for
+from tests.helpers import PATIENCE, quiet, start_thread, wait_for
+from tests.serving import Peer, close_frame, frame
 from ws4py import ConnectionClosed, WebSocketServer
 from ws4py.frameworks.receiving import Receiver, ReceivingWebSocket
+from ws4py.server.threadedserver import Endpoint
 
 
 @contextmanager
-def handled(function: Callable[[Any], object]) -> Iterator[ClientConnection]:
-    """Serve a function of a loop, and connect."""
+def handled(function: Callable[[Any], object], **options: Any) -> Iterator[ClientConnection]:
+    """Serve a function of a loop, and connect.
+
+    :param options: of the endpoint.
+    """
 
     class Handled(ReceivingWebSocket):
         def function(self, receiver: Receiver) -> None:
             function(receiver)
 
-    with WebSocketServer(("127.0.0.1", 0), Handled) as server:
+    with WebSocketServer(("127.0.0.1", 0), Endpoint(handler_cls=Handled, **options)) as server:
         task = start_thread(server.serve_forever)
         with connect(f"ws://127.0.0.1:{server.server_address[1]}/", proxy=None) as client:
             yield client
@@ -100,3 +107,52 @@ def test_nothing_comes() -> None:
 
     with handled(loop) as client:
         assert [client.recv(timeout=PATIENCE) for _ in range(2)] == ["None", "None"]
+
+
+@pytest.mark.parametrize("way", ["close", "reset"])
+def test_it_does_not_receive_and_its_peer_goes(way: str) -> None:
+    """The worker that hands its messages on is others' then."""
+    end = threading.Event()
+
+    def loop(websocket: Any) -> None:
+        websocket.send("here")
+        wait_for(end)
+
+    with handled(loop, max_workers=1, send_timeout=3600.0, close_timeout=0.2) as client:
+        assert client.recv(timeout=PATIENCE) == "here"
+        with Peer(socket.create_connection(client.remote_address[:2], PATIENCE), "h") as peer:
+            assert peer.upgrade("/").status == 101
+            assert peer.message() == "here"
+            peer.sock.sendall(frame("x") * 40)
+            if way == "reset":
+                peer.reset()
+            else:
+                peer.sock.sendall(close_frame())
+            with connect(f"ws://127.0.0.1:{client.remote_address[1]}/", proxy=None) as other:
+                assert other.recv(timeout=PATIENCE) == "here"
+        end.set()
+
+
+def test_it_does_not_receive() -> None:
+    """It is given up as a slow consumer; what was kept for it it may still receive."""
+    end = threading.Event()
+    seen: queue.Queue[Any] = queue.Queue()
+
+    def loop(websocket: Any) -> None:
+        wait_for(end)
+        with suppress(ConnectionClosed):
+            while True:
+                seen.put(websocket.receive())
+        seen.put(None)
+
+    with quiet() as records, handled(loop, send_timeout=0.1) as client:
+        for number in range(40):
+            client.send(str(number))
+        with pytest.raises(PeerClosed):
+            client.recv(timeout=PATIENCE)
+        assert (client.close_code, client.close_reason) == (1013, "The function does not receive")
+        end.set()
+        received = list(iter(lambda: seen.get(timeout=PATIENCE), None))
+        assert received == [str(number) for number in range(len(received))]
+        assert len(received) == 32
+    assert [record.levelno for record in records] == [logging.WARNING]

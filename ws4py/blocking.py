@@ -279,6 +279,11 @@ class BlockingConnection:
         """How many bytes wait to be written, for the kernel has no room for them yet."""
         return self._writer.buffered
 
+    @property
+    def send_timeout(self) -> float:
+        """How long a send waits at most."""
+        return self._writer.send_timeout
+
     def send_message(self, opcode: int, payload: bytes, timeout: float | None = None) -> None:
         """See :meth:`ws4py.writer.Writer.send_message`."""
         self._writer.send_message(opcode, payload, timeout)

@@ -26,6 +26,10 @@ class ConnectionRecord(Protocol):
     def buffered(self) -> int:
         """How many bytes wait to be written."""
 
+    @property
+    def send_timeout(self) -> float:
+        """How long, in seconds, a send waits at most."""
+
     def send_message(self, opcode: int, payload: bytes, timeout: float | None = None) -> None:
         """Send a whole message."""
 

@@ -177,6 +177,11 @@ class Outgoing:
         size = 0 if outbox is None else outbox.size
         return size if sender is None else size + sender.deferred_size
 
+    @property
+    def send_timeout(self) -> float:
+        """How long, in seconds, a send waits at most."""
+        return self.limits.send_timeout
+
     def append(self, frame: bytes, opcode: int, whole: bool, size: int) -> bool:
         """Put a frame into the outbox, and count it; tell whether the engine has to be told. The lock is held.
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from ws4py.closing import State
 from ws4py.exc import ConnectionClosed
 from ws4py.messaging import CloseCode, Message
 from ws4py.websocket import WebSocket
@@ -26,6 +28,9 @@ WAITING: Final = 32
 WORKERS: Final = 8
 """How many workers may wait for functions that do not receive."""
 
+LOOK_INTERVAL: Final = 1.0
+"""How often, in seconds, a worker that waits for a function looks whether the peer is gone: nothing says so to it."""
+
 
 class Receiver:
     """What the function is given. Its methods are for the function's thread; ``send`` and ``close`` for any.
@@ -39,7 +44,7 @@ class Receiver:
         self._changed = threading.Condition()
         self._messages: deque[str | bytes] = deque()
         self._ended = False  # nothing more comes
-        self._left = False  # nobody receives any more
+        self._left = False  # nothing more is taken in: the function has returned, or was too slow
         self._code: int | None = None
         self._reason = ""
         self.environ = websocket.environ
@@ -84,12 +89,33 @@ class Receiver:
     # --- for callbacks ------------------------------------------------------------------------------------------------
 
     def put(self, message: str | bytes) -> None:
-        """Hand a message on. Waits for the function if too many do."""
+        """Hand a message on. Waits for the function while too many do, but not if the peer is gone.
+
+        A function that receives nothing for as long as a ``send`` would wait for a peer is as slow a consumer: its
+        websocket is closed with 1013.
+        """
+        deadline = time.monotonic() + self._websocket._writer().send_timeout
         with self._changed:
-            self._changed.wait_for(lambda: len(self._messages) < WAITING or self._left)
-            if not self._left:
+            while len(self._messages) >= WAITING and not self._left and not self._is_lost:
+                patience = deadline - time.monotonic()
+                if patience <= 0:
+                    break
+                self._changed.wait(min(patience, LOOK_INTERVAL))
+            if self._left:
+                return
+            if len(self._messages) < WAITING:
                 self._messages.append(message)
                 self._changed.notify_all()
+                return
+            self._left = True  # what is missing here is the end of what there was
+        if not self._is_lost:
+            logger.warning("The function of %r does not receive", self._websocket)
+            self._websocket.close(CloseCode.TRY_AGAIN_LATER, "The function does not receive")
+
+    @property
+    def _is_lost(self) -> bool:
+        """Whether the connection is at its end, although ``closed()`` is still to come."""
+        return self._websocket.stream.closing_handshake.state is State.CLOSED
 
     def end(self, code: int, reason: str) -> None:
         """The websocket has ended."""
