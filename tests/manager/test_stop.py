@@ -25,7 +25,7 @@ from tests.helpers import (
     wait_for,
 )
 from ws4py.exc import ConnectionClosed, ManagerError
-from ws4py.manager import WebSocketManager
+from ws4py.manager import WebSocketManager, process
 from ws4py.messaging import Message
 from ws4py.websocket import WebSocket
 
@@ -61,6 +61,19 @@ def test_peers_that_answer_are_waited_for(stage: Stage, workers: int) -> None:
         assert websocket.messages == [b"my last words"]
     manager.join(PATIENCE)
     assert not manager.is_alive()
+    assert time.monotonic() - began < PROMPTLY
+
+
+def test_managers_that_are_shut_down_together_have_one_deadline(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what one of them does is no other's affair."""
+    monkeypatch.setattr(process, "GRACE", 0.5)
+    managers = [stage.manager(workers=0, drain_timeout=0.1) for _ in range(20)]
+    connections = [stage.connect(manager, Gate) for manager in managers]
+    for websocket, peer in connections:
+        peer.send(peer.text("wait"))
+        websocket.wait_entered()
+    began = time.monotonic()
+    process.shut_down(*managers)
     assert time.monotonic() - began < PROMPTLY
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import logging
 import os
 import resource
@@ -14,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import Task, open_fds, quiet, stays, until, wait_for
+from tests.helpers import FakeClock, Task, open_fds, quiet, stays, until, wait_for
 from tests.server.served import Serve
 from tests.serving import PATIENCE, Peer
-from ws4py.server import acceptor
+from ws4py.server import acceptor, threadedserver
 from ws4py.server.acceptor import Acceptor
+from ws4py.server.threadedserver import Request
 
 
 def test_mute_clients_cost_no_thread_and_are_dropped(serve: Serve, tls: bool) -> None:
@@ -94,16 +96,81 @@ def test_who_waits_for_a_mute_client_gets_its_place(serve: Serve, monkeypatch: p
     assert mute[1].read_response().status == 101
 
 
+def test_the_time_of_the_server_is_none_of_the_clients(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that was kept waiting is not given up for another one at once."""
+    clock, gate, inside = FakeClock(), threading.Event(), threading.Event()
+    monkeypatch.setattr(threadedserver, "Acceptor", functools.partial(Acceptor, clock=clock))
+    body = bytes(8 << 20)
+
+    def process_request(request: Request) -> Any:
+        if request.path != "/slow":
+            return None
+        inside.set()
+        wait_for(gate)
+        return 200, body
+
+    server = serve(process_request=process_request, max_handshakes=1, handshake_timeout=3600.0)
+    slow = server.connect()
+    slow.sock.sendall(slow.request("/slow"))
+    wait_for(inside)
+    another = server.connect()
+    another.sock.sendall(another.handshake("/"))
+    clock.advance(2 * acceptor.PATIENCE)
+    gate.set()
+    assert slow.read_response().body == body
+    slow.close()
+    assert another.read_response().status == 101
+
+
+def test_who_waits_for_a_worker_has_a_deadline(serve: Serve) -> None:
+    gate, inside = threading.Event(), threading.Event()
+
+    def process_request(request: Request) -> None:
+        inside.set()
+        wait_for(gate)
+
+    server = serve(process_request=process_request, handshake_workers=1, handshake_timeout=0.3)
+    slow = server.connect()
+    slow.sock.sendall(slow.handshake("/"))
+    wait_for(inside)
+    waiting = [server.connect() for _ in range(3)]
+    for peer in waiting:
+        peer.sock.sendall(peer.handshake("/"))
+    for peer in waiting:
+        assert peer.read_to_the_end() == b""
+    gate.set()
+    assert slow.read_response().status == 101
+    slow.echo("here")
+    server.open().echo("here")
+
+
+def test_no_thread_for_a_handshake(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def fail(self: threading.Thread) -> None:
+        if self.name.startswith("WebSocketHandshake"):
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    server = serve(process_request=lambda request: None, handshake_timeout=3600.0)
+    with quiet() as records, monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        for _ in range(3):
+            peer = server.connect()
+            peer.sock.sendall(peer.handshake("/"))
+            with contextlib.suppress(ConnectionResetError):
+                assert peer.read_to_the_end() == b""
+    assert [record.levelno for record in records] == [logging.ERROR]
+    server.open().echo("here")
+
+
 def test_handshakes_are_bounded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acceptor, "PATIENCE", 3600.0)
     server = serve(max_handshakes=2)
     mute = [server.connect_plainly() for _ in range(2)]
-    running = server.server._acceptor
-    assert running is not None
-    until(lambda: len(running) == 2)
     waiting = server.connect()
     waiting.sock.sendall(waiting.handshake("/"))
-    stays(lambda: len(running) == 2 and len(server.server.manager) == 0)
+    stays(lambda: len(server.server.manager) == 0)
     mute[0].close()
     assert waiting.read_response().status == 101
     waiting.echo("here")
@@ -149,6 +216,9 @@ def test_no_descriptor_for_one_more(serve: Serve, monkeypatch: pytest.MonkeyPatc
 
 def test_clients_that_vanish(serve: Serve, tls: bool) -> None:
     server = serve(tls=tls)
+    server.open().finish()
+    until(lambda: len(server.server.manager) == 0)
+    before = len(open_fds())
     for _ in range(20):
         server.connect_plainly().reset()
         peer = server.connect()
@@ -157,10 +227,8 @@ def test_clients_that_vanish(serve: Serve, tls: bool) -> None:
     peer = server.connect_plainly()
     peer.sock.sendall(b"GET / HTTP/1.1\r\n")
     peer.close()
-    server.open().echo("here")
-    running = server.server._acceptor
-    assert running is not None
-    until(lambda: len(running) == 0)
+    server.open().finish()
+    until(lambda: len(open_fds()) <= before)
 
 
 def test_a_client_without_tls(serve: Serve) -> None:

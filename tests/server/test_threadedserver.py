@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
+import resource
 import socket
 import threading
 import warnings
@@ -17,14 +19,15 @@ import pytest
 from websockets.asyncio.client import connect as async_connect
 from websockets.sync.client import connect, unix_connect
 
-from tests.helpers import Recorder, Task, quiet, until
+from tests.helpers import Recorder, Task, quiet, until, wait_for
 from tests.manager.test_life import FragilePoller
 from tests.server.served import Serve
 from tests.serving import PATIENCE, certificates, close_frame, frame
 from ws4py.manager import WebSocketManager
 from ws4py.messaging import Message
+from ws4py.server import acceptor
 from ws4py.server.acceptor import Acceptor
-from ws4py.server.threadedserver import Endpoint, WebSocketServer
+from ws4py.server.threadedserver import Endpoint, Request, WebSocketServer
 from ws4py.websocket import EchoWebSocket, WebSocket
 
 
@@ -171,6 +174,34 @@ def test_shutdown(serve: Serve, tls: bool) -> None:
         server.server.start()
 
 
+def test_shutdown_while_handshakes_take_their_time(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The websockets are closed before anybody waits for the workers, and these are waited for together."""
+    monkeypatch.setattr(acceptor, "GRACE", 0.5)
+    gate, inside = threading.Event(), threading.Semaphore(0)
+
+    def process_request(request: Request) -> None:
+        if request.path == "/slow":
+            inside.release()
+            wait_for(gate)
+
+    workers = 20  # whose waits one after the other would take ten seconds
+    server = serve(process_request=process_request, handshake_workers=workers)
+    established = server.open()
+    slow = [server.connect() for _ in range(workers)]
+    for peer in slow:
+        peer.sock.sendall(peer.handshake("/slow"))
+        assert inside.acquire(timeout=PATIENCE)
+    server.server.shutdown()
+    established.sock.settimeout(2.0)
+    assert established.receive().code == 1001
+    established.finish_after_close(1001)
+    server.server.join(5.0)
+    assert not server.server.manager.is_alive()
+    gate.set()
+    for peer in slow:
+        assert peer.read_response().status == 503
+
+
 def test_serve_forever_returns_when_all_is_ended() -> None:
     server = WebSocketServer(("127.0.0.1", 0), EchoWebSocket)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -209,6 +240,24 @@ def test_a_server_that_was_never_started() -> None:
         server.start()
     with socket.create_server(address):
         pass
+
+
+def test_it_can_not_be_started() -> None:
+    """It listens no more then."""
+    server = WebSocketServer(("127.0.0.1", 0))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            server.start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(server.server_address, PATIENCE)
+    with pytest.raises(RuntimeError, match="has ended"):
+        server.start()
 
 
 def test_it_can_be_started_once(serve: Serve) -> None:

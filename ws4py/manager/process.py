@@ -15,12 +15,12 @@ import time
 import weakref
 from typing import Any, Final
 
-__all__ = ["managers"]
+__all__ = ["GRACE", "managers", "shut_down"]
 
 logger = logging.getLogger("ws4py")
 
 GRACE: Final = 5.0
-"""How long, in seconds, the managers have at the end of the process beyond their ``drain_timeout``."""
+"""For how many seconds callbacks may go on after the drain, before nobody waits for them any more."""
 
 LONGEST_WAIT: Final = 1.0
 """How long, in seconds, a fork waits for the locks at most. The child makes new ones in any case."""
@@ -56,26 +56,32 @@ def _after_fork_in_child() -> None:
         manager.after_fork_in_child()
 
 
-def _stop_all() -> None:
-    """Stop the managers that still run, in order, and wait for them.
-
-    The interpreter calls this when the threads that it waits for have ended. Daemon threads go on until it returns, and
-    no others can be started, from Python 3.12 on.
+def shut_down(*running: Any) -> None:
+    """Close every websocket of some managers with 1001, and wait for the managers' ends. Blocks, as long as the longest
+    drain, and :data:`GRACE`.
     """
-    running = [manager for manager in list(managers) if manager.is_alive()]
     deadline = time.monotonic() + max((manager.limits.drain_timeout for manager in running), default=0.0) + GRACE
     for manager in running:
         try:
             manager.stop()
         except Exception:
-            logger.exception("A manager could not be stopped at the end of the process")
+            logger.exception("A manager could not be stopped")
     for manager in running:
         try:
             manager.join(max(0.0, deadline - time.monotonic()))
         except Exception:
-            logger.exception("A manager could not be waited for at the end of the process")
+            logger.exception("A manager could not be waited for")
 
 
-atexit.register(_stop_all)
+def _shut_down_all() -> None:
+    """Shut down the managers that still run.
+
+    The interpreter calls this when the threads that it waits for have ended. Daemon threads go on until it returns, and
+    no others can be started, from Python 3.12 on.
+    """
+    shut_down(*(manager for manager in list(managers) if manager.is_alive()))
+
+
+atexit.register(_shut_down_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

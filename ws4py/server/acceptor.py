@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from ws4py.engine.pollers import Poller, default_poller
 from ws4py.engine.wakeup import Wakeup
+from ws4py.manager.process import GRACE
 from ws4py.server.opening import Opening, Want
-from ws4py.server.running import GRACE
 
 __all__ = ["Acceptor"]
 
@@ -32,7 +32,7 @@ BATCH: Final = 16
 """How many websockets are handed over together at most."""
 
 PATIENCE: Final = 1.0
-"""For how many seconds a client may be waited for where its place is wanted."""
+"""For how many seconds a client may be waited for where its place is wanted; what the server takes is not counted."""
 
 PAUSE: Final = 0.1
 """For how many seconds nothing is accepted when the system has no descriptor, or no memory, for one more."""
@@ -61,7 +61,7 @@ _GONE: Final = frozenset(
 
 
 class Acceptor:
-    """Accepts connections until it is stopped.
+    """Accepts connections until it is stopped. :meth:`close` must follow.
 
     :param listener: a socket that listens. It is closed in the end.
     :param make_opening: is called with a connection, not blocking, and its address.
@@ -111,17 +111,10 @@ class Acceptor:
     def _wake(self) -> None:
         self._wakeup.wake()
 
-    def __len__(self) -> int:
-        """Return how many connections are being opened."""
-        return len(self._openings)
-
     def run(self) -> None:
-        """Accept connections. Returns when it was told to stop, and nothing is left; or raises, and nothing is."""
-        try:
-            while not self._stopping:
-                self._turn()
-        finally:
-            self.close()
+        """Accept connections. Returns when it was told to stop."""
+        while not self._stopping:
+            self._turn()
 
     def _turn(self) -> None:
         now = self._clock()
@@ -135,6 +128,7 @@ class Acceptor:
             else:
                 waiting = True
         for opening, want in self._workers.results():
+            opening.patience_ends += self._clock()
             self._place(opening, want)
         if waiting:
             self._accept()
@@ -144,17 +138,18 @@ class Acceptor:
     # --- accepting ----------------------------------------------------------------------------------------------------
 
     def _may_accept(self, now: float) -> bool:
-        return now >= self._paused_until and (len(self._openings) < self._max_openings or self._idler(now) is not None)
+        if now < self._paused_until:
+            return False
+        idler = self._idler() if self._is_full else None
+        return not self._is_full or (idler is not None and idler.patience_ends <= now)
 
-    def _idler(self, now: float) -> Opening | None:
-        """Return the opening that may be given up for another one: that has waited longest for its client."""
-        opening = next(self._waiting(), None)
-        patience_ends = 0.0 if opening is None else opening.deadline - self._timeout + PATIENCE
-        return opening if now >= patience_ends else None
+    @property
+    def _is_full(self) -> bool:
+        return len(self._openings) >= self._max_openings
 
-    def _waiting(self) -> Iterator[Opening]:
-        """Return those that wait for their clients, the oldest first."""
-        return (opening for opening in self._openings if opening.watched)
+    def _idler(self) -> Opening | None:
+        """Return the opening that is the first to be given up for another one; None if no client is waited for."""
+        return min(self._watched.values(), key=lambda opening: opening.patience_ends, default=None)
 
     def _listen(self, listening: bool) -> None:
         if listening != self._listening:
@@ -178,15 +173,16 @@ class Acceptor:
                     continue
                 self._pause(error, now)
                 return
-            if len(self._openings) >= self._max_openings and (idler := self._idler(now)) is not None:
+            if self._is_full and (idler := self._idler()) is not None:
                 self._drop(idler)
             sock.setblocking(False)
             opening = self._make_opening(sock, address)
             opening.deadline = now + self._timeout
+            opening.patience_ends = now + PATIENCE
             self._openings[opening] = None
             self._place(opening, self._advance(opening, False))
 
-    def _pause(self, error: OSError, now: float) -> None:
+    def _pause(self, error: Exception, now: float) -> None:
         """Accept nothing for a moment: the system would say the same again at once."""
         self._paused_until = now + PAUSE
         if self._reported_at is None or now - self._reported_at >= REPORT_INTERVAL:
@@ -230,7 +226,13 @@ class Acceptor:
                 self._watched[opening.fd] = opening
                 opening.watched = True
         elif want is Want.WORKER:
-            self._workers.submit(opening)
+            now = self._clock()
+            opening.patience_ends -= now  # until it is back
+            try:
+                self._workers.submit(opening)
+            except RuntimeError as error:  # the system has no thread
+                self._pause(error, now)
+                self._drop(opening)
         elif want is Want.MANAGER:
             del self._openings[opening]
             self._opened.append(opening)
@@ -254,28 +256,29 @@ class Acceptor:
         """Drop those whose deadline has passed; one that a worker has is dropped when it comes back."""
         now = self._clock()
         late = []
-        for opening in self._waiting():
+        for opening in self._openings:
             if opening.deadline > now:
                 break
-            late.append(opening)
+            if opening.watched or self._workers.withdraw(opening):
+                late.append(opening)
         for opening in late:
             self._drop(opening)
 
     def _time_to_wait(self, now: float) -> float | None:
         """Return for how long nothing has to be done but for what the poller shows, in seconds; None for ever."""
-        due = []
-        oldest = next(self._waiting(), None)
-        if oldest is not None:
-            due.append(oldest.deadline)
+        oldest = next((each for each in self._openings if each.watched or self._workers.queues(each)), None)
+        due = [] if oldest is None else [oldest.deadline]
         if not self._listening:
             if now < self._paused_until:
                 due.append(self._paused_until)
-            elif oldest is not None:
-                due.append(oldest.deadline - self._timeout + PATIENCE)
+            elif (idler := self._idler()) is not None:
+                due.append(idler.patience_ends)
         return max(0.0, min(due) - now) if due else None
 
     def close(self) -> None:
-        """Close the listener, and drop what is left; for one that does not run."""
+        """Close the listener, and drop what is left. For one that does not run any more, or never did. Waits for its
+        workers, :data:`GRACE` seconds at most.
+        """
         self._listen(False)
         self._listener.close()
         for opening in self._workers.end():
@@ -302,23 +305,40 @@ class Workers:
         self._advance = advance
         self._done = done
         self._jobs: queue.SimpleQueue[Opening | None] = queue.SimpleQueue()
+        self._queued: dict[Opening, bool] = {}  # who takes an opening out of it, whose that is
         self._results: deque[tuple[Opening, Want]] = deque()
         self._threads: list[threading.Thread] = []
         self._ended = False
         self._busy = 0  # those that are waited for. By the acceptor's thread only
 
     def submit(self, opening: Opening) -> None:
-        """Let an opening go on."""
-        self._busy += 1
-        self._jobs.put(opening)
-        if self._busy > len(self._threads) < self._size:
+        """Let an opening go on.
+
+        :raises RuntimeError: if there is no thread, and none is to be had.
+        """
+        if self._busy >= len(self._threads) < self._size:
             thread = threading.Thread(target=self._work, name=f"WebSocketHandshake-{len(self._threads)}", daemon=True)
             try:
                 thread.start()
-            except RuntimeError as error:  # the system has none; the others, and the deadline, remain
-                logger.error("No thread can be started for handshakes: %s", error)
-                return
-            self._threads.append(thread)
+            except RuntimeError as error:
+                if not self._threads:
+                    raise
+                logger.debug("There is no further thread for handshakes: %s", error)
+            else:
+                self._threads.append(thread)
+        self._busy += 1
+        self._queued[opening] = True
+        self._jobs.put(opening)
+
+    def queues(self, opening: Opening) -> bool:
+        """Tell whether an opening waits for a thread."""
+        return opening in self._queued
+
+    def withdraw(self, opening: Opening) -> bool:
+        """Take an opening back; return False if it does not wait for a thread any more, or never did."""
+        withdrawn = self._queued.pop(opening, False)
+        self._busy -= withdrawn
+        return withdrawn
 
     def results(self) -> Iterator[tuple[Opening, Want]]:
         """Return what has come of those that are done, each once."""
@@ -328,6 +348,8 @@ class Workers:
 
     def _work(self) -> None:
         while (opening := self._jobs.get()) is not None:
+            if not self._queued.pop(opening, False):  # it was withdrawn
+                continue
             want = self._advance(opening, True)
             if not self._ended:
                 self._results.append((opening, want))
@@ -340,17 +362,10 @@ class Workers:
         time is dropped by that thread.
         """
         self._ended = True
-        left = [opening for opening, want in self.results() if want is not Want.NOTHING]
-        while True:
-            try:
-                opening = self._jobs.get_nowait()
-            except queue.Empty:
-                break
-            if opening is not None:
-                left.append(opening)
+        left = [opening for opening in list(self._queued) if self.withdraw(opening)]
         for _ in self._threads:
             self._jobs.put(None)
+        deadline = time.monotonic() + GRACE
         for thread in self._threads:
-            thread.join(GRACE)
-        left += [opening for opening, want in self.results() if want is not Want.NOTHING]
-        return left
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return left + [opening for opening, want in self.results() if want is not Want.NOTHING]

@@ -19,9 +19,9 @@ import logging
 from typing import Any
 
 from ws4py.manager import WebSocketManager
+from ws4py.manager.process import shut_down
 from ws4py.server.listenqueue import raise_cheroots
 from ws4py.server.middleware import WebSocketMiddleware
-from ws4py.server.running import shut_down
 
 __all__ = ["WebSocketMiddleware", "attach"]
 

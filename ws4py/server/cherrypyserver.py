@@ -41,12 +41,12 @@ from ws4py.exc import HandshakeError, ManagerError
 from ws4py.extensions import Extension
 from ws4py.handshake import WS_VERSION
 from ws4py.manager import WebSocketManager
+from ws4py.manager.process import shut_down
 from ws4py.messaging import Message
 from ws4py.server import takeover
 from ws4py.server.cpstats import WebSocketStatistics
 from ws4py.server.endpoint import Endpoint, Request
 from ws4py.server.listenqueue import raise_cherrypys
-from ws4py.server.running import shut_down
 from ws4py.websocket import WebSocket
 
 __all__ = ["WebSocketPlugin", "WebSocketTool", "environ_of"]

@@ -33,10 +33,11 @@ from ws4py.backends.greenlets import close_socket, take_socket
 from ws4py.exc import ConnectionClosed, HandshakeError
 from ws4py.extensions import Extension
 from ws4py.limits import Limits, OverflowPolicy
+from ws4py.manager.process import shut_down
 from ws4py.messaging import Message, Payload
 from ws4py.server.geventmanager import GreenletManager
 from ws4py.server.rawsocket import take_buffered
-from ws4py.server.running import hand_over, shut_down
+from ws4py.server.running import hand_over
 from ws4py.server.serveradapter import StartResponse
 from ws4py.server.wsgiutils import WebSocketWSGIApplication, refuse
 from ws4py.websocket import WebSocket

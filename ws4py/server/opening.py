@@ -67,6 +67,7 @@ class Opening:
         "_websocket",
         "deadline",
         "fd",
+        "patience_ends",
         "watched",
     )
 
@@ -93,6 +94,8 @@ class Opening:
         self.fd: int = sock.fileno()
         self.deadline = 0.0
         """When it is given up. For the one who keeps it."""
+        self.patience_ends = 0.0
+        """When its client has been waited for long enough, if its place is wanted. For the one who keeps it."""
         self.watched = False
         """Whether its socket is waited for. For the one who keeps it."""
 

@@ -10,7 +10,7 @@ import threading
 from typing import Any
 
 from ws4py.manager import WebSocketManager
-from ws4py.server.running import shut_down
+from ws4py.manager.process import shut_down
 from ws4py.server.standin import raise_limit
 
 __all__ = ["is_gevents", "is_greenlets", "shared_manager", "stop", "take_buffered"]

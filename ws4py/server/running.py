@@ -1,4 +1,4 @@
-"""What every server does with its manager: give it websockets, and stop it."""
+"""What servers do with their managers: give them websockets, and have them stopped."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from ws4py.exc import ManagerError
 from ws4py.manager import WebSocketManager
 from ws4py.websocket import WebSocket
 
-__all__ = ["hand_over", "shut_down", "stop_with_main_thread"]
+__all__ = ["hand_over", "stop_with_main_thread"]
 
 logger = logging.getLogger("ws4py")
-
-GRACE: Final = 5.0
-"""Seconds for which callbacks may go on after the drain, before nobody waits for them any more."""
 
 
 def hand_over(add: Callable[..., None], websocket: WebSocket, **options: Any) -> bool:
@@ -35,14 +32,6 @@ def hand_over(add: Callable[..., None], websocket: WebSocket, **options: Any) ->
         logger.debug("A websocket could not be run: %s", error)
         return False
     return True
-
-
-def shut_down(*managers: WebSocketManager) -> None:
-    """Close every websocket with 1001, and wait for the end of the managers. Blocks, as long as the longest drain."""
-    for manager in managers:
-        manager.stop()
-    for manager in managers:
-        manager.join(manager.limits.drain_timeout + GRACE)
 
 
 _waiting: weakref.WeakKeyDictionary[WebSocketManager, int] = weakref.WeakKeyDictionary()

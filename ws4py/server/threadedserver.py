@@ -32,12 +32,12 @@ from ws4py.around import Around
 from ws4py.exc import ManagerError
 from ws4py.extensions import Extension
 from ws4py.manager import WebSocketManager
+from ws4py.manager.process import shut_down
 from ws4py.server.acceptor import Acceptor
 from ws4py.server.endpoint import Endpoint, Request
 from ws4py.server.listenqueue import longest_allowed
 from ws4py.server.opening import Opening
 from ws4py.server.responder import Answer, Application, ProcessRequest, Responder
-from ws4py.server.running import shut_down
 from ws4py.websocket import WebSocket
 
 __all__ = ["Answer", "Endpoint", "Request", "WebSocketServer"]
@@ -218,16 +218,14 @@ class WebSocketServer:
         with self._guard:
             if self._ended or self._thread is not None:
                 raise RuntimeError("This server has ended" if self._ended else "This server runs already")
-            acceptor = Acceptor(
-                self._socket,
-                self._make_opening,
-                timeout=self._timeout,
-                max_openings=self._max_handshakes,
-                max_workers=self._handshake_workers,
-            )
-            thread = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
-            self._acceptor = acceptor
             try:
+                self._acceptor = Acceptor(
+                    self._socket,
+                    self._make_opening,
+                    timeout=self._timeout,
+                    max_openings=self._max_handshakes,
+                    max_workers=self._handshake_workers,
+                )
                 if self._ended:  # a signal handler has shut it down just now
                     raise RuntimeError("This server has ended")
                 if not self.manager.running:
@@ -237,10 +235,13 @@ class WebSocketServer:
                         self.manager.on_failure = self._fail
                     self.manager.start()
                     self._owns_manager = True
+                thread = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
                 thread.start()
             except BaseException:
                 self._ended = True
-                acceptor.close()
+                if self._acceptor is not None:
+                    self._acceptor.close()
+                self._socket.close()
                 self._remove_unix_path()
                 if self._owns_manager:
                     self.manager.stop()
@@ -264,6 +265,9 @@ class WebSocketServer:
                     self._end_writer.send(b"\0")
             if self.manager.on_failure == self._fail:
                 self.manager.on_failure = None
+            if self._owns_manager:
+                self.manager.stop()  # before the workers of handshakes are waited for
+            self._acceptor.close()
             self._remove_unix_path()
             if self._owns_manager:
                 shut_down(self.manager)

@@ -22,8 +22,9 @@ from wsgiref.util import is_hop_by_hop
 
 from ws4py.exc import HandshakeError
 from ws4py.manager import WebSocketManager
+from ws4py.manager.process import shut_down
 from ws4py.server.rawsocket import take_buffered
-from ws4py.server.running import hand_over, shut_down
+from ws4py.server.running import hand_over
 from ws4py.server.wsgiutils import refuse
 from ws4py.websocket import WebSocket
 
