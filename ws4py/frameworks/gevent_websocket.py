@@ -13,6 +13,7 @@ websocket takes a thread of its own**, for as long as it is open; where the proc
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -74,9 +75,17 @@ def with_websockets(application: Application, **options: Any) -> Application:
         """Calls the application."""
 
         def function(self, receiver: Receiver) -> None:
-            environ = {**(self.environ or {}), "wsgi.websocket": GeventReceiver(receiver)}
-            for _ in application(environ, lambda *arguments: None) or ():
-                pass
+            environ = {
+                **(receiver.environ or {}),
+                "wsgi.input": io.BytesIO(),  # a handshake has no body
+                "wsgi.websocket": GeventReceiver(receiver),
+            }
+            result = application(environ, lambda *arguments: None)
+            try:
+                for _ in result or ():
+                    pass
+            finally:
+                getattr(result, "close", bool)()
 
     options = {"max_workers": WORKERS, "answer": True, **options}
     websockets = WebSocketWSGIApplication(handler_cls=Handled, **options)
