@@ -13,7 +13,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.framework_app import WORKERS
+from tests.framework_app import WORKERS, Room
 from tests.hosting import Hosted
 from tests.serving import PATIENCE
 
@@ -133,6 +133,59 @@ def run_all(functions: list[Callable[[], None]]) -> None:
 
     for task in [start_thread(function) for function in functions]:
         task.result()
+
+
+def test_flask_routes_a_page_once() -> None:
+    """Though any path may be a websocket's, for what the middleware knows."""
+    flask = pytest.importorskip("flask")
+    routing = pytest.importorskip("werkzeug.routing")
+    from ws4py.frameworks.flask import WebSockets
+
+    seen: list[str] = []
+
+    class Counted(routing.BaseConverter):  # type: ignore[name-defined]
+        def to_python(self, value: str) -> str:
+            seen.append(value)
+            return value
+
+    app = flask.Flask("pages")
+    app.url_map.converters["counted"] = Counted
+    app.add_url_rule("/<counted:name>", "page", lambda name: name)
+    websockets = WebSockets(app)
+    websockets.route("/<counted:name>/ws")(Room)
+    websockets.route("/<counted:name>", endpoint="both")(Room)
+    client = app.test_client()
+    assert client.get("/x").data == b"x"
+    assert seen == ["x"]
+    response = client.get("/x/ws")
+    assert (response.status_code, response.headers["Upgrade"]) == (426, "websocket")
+    assert client.get("/x/y").status_code == 404
+    assert client.post("/x/ws").status_code == 405
+
+
+def test_decorators_are_for_each_function() -> None:
+    """Which is put behind a rule with what a call of ``route`` has returned, be it used twice."""
+    flask = pytest.importorskip("flask")
+    from ws4py.frameworks.flask_sock import Sock
+
+    decorated: list[Any] = []
+
+    def decorator(view: Any) -> Any:
+        decorated.append(view)
+        return view
+
+    sock = Sock(flask.Flask("twice"))
+    put = sock.route("/<name>", decorators=[decorator])
+
+    def one(ws: Any, name: str) -> None:
+        """Do nothing."""
+
+    def other(ws: Any, name: str) -> None:
+        """Do nothing."""
+
+    put(one)
+    put(other)
+    assert len(decorated) == 2
 
 
 # --- bad use ----------------------------------------------------------------------------------------------------------

@@ -34,8 +34,7 @@ from django.db import close_old_connections
 from django.http import HttpRequest, HttpResponse
 from django.urls import Resolver404, URLPattern, path, resolve
 
-from ws4py.frameworks.routes import Handler, nested, websocket_class_of
-from ws4py.server.middleware import WebSocketMiddleware
+from ws4py.frameworks.routes import Handler, RoutedMiddleware, nested, websocket_class_of
 from ws4py.server.wsgiutils import WebSocketWSGIApplication
 from ws4py.websocket import WebSocket
 
@@ -76,7 +75,7 @@ def websocket_path(
     return path(route, _View(view, websockets), kwargs, name)
 
 
-class WebSockets(WebSocketMiddleware):
+class WebSockets(RoutedMiddleware):
     """Stands before Django's WSGI application, which is asked about the handshakes.
 
     :param application: what ``get_wsgi_application()`` returns.
@@ -110,14 +109,14 @@ class _View:
 
     def __call__(self, request: HttpRequest, **arguments: Any) -> Any:
         """Answer a handshake."""
+        if "ws4py.websocket" not in request.environ:
+            return HttpResponse("wsgi.py has to wrap the application: see ws4py.frameworks.django", status=501)
         return self._view(request, **arguments)
 
 
 def _consent(request: HttpRequest, **arguments: Any) -> HttpResponse:
     """Let the websocket in, and give it what it is to know of the request."""
-    websocket = request.environ.get("ws4py.websocket")
-    if websocket is None:
-        return HttpResponse("wsgi.py has to wrap the application: see ws4py.frameworks.django", status=501)
+    websocket = request.environ["ws4py.websocket"]
     websocket.view_args = arguments
     websocket.session = getattr(request, "session", None)
     user = getattr(request, "user", None)

@@ -28,8 +28,7 @@ from typing import Any, NamedTuple, TypeVar
 from flask import Flask, request, session
 from werkzeug.exceptions import HTTPException
 
-from ws4py.frameworks.routes import nested, websocket_class_of
-from ws4py.server.middleware import WebSocketMiddleware
+from ws4py.frameworks.routes import RoutedMiddleware, nested, websocket_class_of
 from ws4py.server.wsgiutils import WebSocketWSGIApplication
 from ws4py.websocket import WebSocket
 
@@ -114,7 +113,7 @@ class _Route(NamedTuple):
     options: dict[str, Any]
 
 
-class _Handshakes(WebSocketMiddleware):
+class _Handshakes(RoutedMiddleware):
     """Stands before an application, which is asked about the handshakes."""
 
     def __init__(self, app: Flask) -> None:

@@ -19,7 +19,7 @@ and 1001 to all when the server stops.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from flask import Blueprint, Flask, copy_current_request_context, request
@@ -47,13 +47,16 @@ class Sock:
         """Have an application answer the routes."""
         self._websockets.init_app(app)
 
-    def route(self, path: str, bp: Blueprint | None = None, **options: Any) -> Callable[[Target], Target]:
+    def route(
+        self, path: str, bp: Blueprint | None = None, *, decorators: Sequence[Callable[..., Any]] = (), **options: Any
+    ) -> Callable[[Target], Target]:
         """Return a decorator for a function of a :class:`Receiver` and the rule's arguments.
 
         The function runs in a copy of the handshake's request context, so it has ``request``, ``session`` and what
         extensions keep there. The websocket is closed when it returns, with 1000, or raises, with 1011.
 
         :param bp: the blueprint whose prefix the path has.
+        :param decorators: of the view that answers the handshake.
         :param options: as for :meth:`~ws4py.frameworks.flask.WebSockets.route`.
         """
         if bp is not None:
@@ -61,8 +64,8 @@ class Sock:
 
         def decorate(function: Target) -> Target:
             websocket_class = type(function.__name__, (ReceivingWebSocket,), {"__module__": function.__module__})
-            decorators = [_handing_on(function), *options.pop("decorators", ())]
-            self._websockets.route(path, decorators=decorators, **options)(websocket_class)
+            views = [_handing_on(function), *decorators]
+            self._websockets.route(path, decorators=views, **options)(websocket_class)
             return function
 
         return decorate
