@@ -236,6 +236,11 @@ class Limits:
         for name, rule in RULES.items():
             rule.check(name, getattr(self, name))
 
+    @property
+    def retry_headers(self) -> list[tuple[str, str]]:
+        """What a handshake is refused with when there is no room for it: Retry-After, in the seconds of a drain."""
+        return [("Retry-After", str(max(1, round(self.drain_timeout))))]
+
     @classmethod
     def check_endpoint(cls, limits: Mapping[str, Any]) -> None:
         """Check what is set for one endpoint of a server, by name.

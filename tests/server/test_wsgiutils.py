@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import socket
 import sys
 from collections.abc import Iterator
@@ -9,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from tests.helpers import quiet
 from tests.serving import PATIENCE
 from ws4py.exc import HandshakeError
 from ws4py.manager import Limits, WebSocketManager
+from ws4py.server.endpoint import Request
 from ws4py.server.middleware import WebSocketMiddleware
 from ws4py.server.wsgiutils import WebSocketWSGIApplication, refuse
 from ws4py.websocket import EchoWebSocket, WebSocket
@@ -208,6 +212,49 @@ def test_refusal_where_the_server_insists_on_its_headers(environ: dict[str, Any]
     assert (said, list(body)) == ([("426 Upgrade Required", True)], [b"no\n"])
 
 
+def test_the_headers_of_a_request(environ: dict[str, Any]) -> None:
+    """Whoever looks at a request has them by their names, in any case."""
+    requests: list[Request] = []
+
+    class Application(WebSocketWSGIApplication):
+        def open(self, request: Request, server: Any) -> Any:
+            requests.append(request)
+            return super().open(request, server)
+
+    environ |= {"CONTENT_LENGTH": "0", "HTTP_X_MINE": "1"}
+    Answer(Application(), environ)
+    headers = requests[0].headers
+    assert (headers["x-mine"], headers["HOST"], headers.get("Content-Length")) == ("1", "example.org", "0")
+    assert "X-Mine" in headers
+    assert "X-Other" not in headers
+    assert headers.get("Path-Info") is None
+    with pytest.raises(KeyError, match="X-Other"):
+        headers["X-Other"]
+    usual = {"host", "upgrade", "connection", "sec-websocket-key", "sec-websocket-version", "cookie"}
+    assert {name.lower() for name in headers} == {*usual, "content-length", "x-mine"}
+    assert len(headers) == 8
+
+
+def test_no_descriptor_for_one_more(environ: dict[str, Any]) -> None:
+    """The client is told to come again when a drain would be over, as with any refusal for want of room."""
+    manager = WebSocketManager(drain_timeout=33.0)
+    manager.start()
+    environ["gunicorn.socket"] = environ.pop("ws4py.socket")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    try:
+        application = WebSocketWSGIApplication(answer=True, manager=manager)
+        with quiet():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+            answer = Answer(application, environ)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        manager.stop()
+        manager.join(PATIENCE)
+    assert (answer.status, answer.get("Retry-After")) == (503, "33")
+
+
 # --- what is kept of the request --------------------------------------------------------------------------------------
 
 
@@ -395,9 +442,26 @@ def test_middleware_where_the_application_raises(environ: dict[str, Any]) -> Non
     assert made[0].sock is None
 
 
+def test_middleware_where_the_first_part_of_an_answer_raises(environ: dict[str, Any]) -> None:
+    """The application can end what it has begun for the request."""
+
+    class Failing(Pages):
+        def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+            return self
+
+        def __iter__(self) -> Iterator[bytes]:
+            raise RuntimeError("on purpose")
+
+    pages = Failing()
+    with pytest.raises(RuntimeError):
+        Answer(WebSocketMiddleware(pages, {"/ws": EchoWebSocket}), environ)
+    assert pages.closed == 1
+
+
 @pytest.mark.parametrize(
     ("script", "path", "found"),
     [
+        ("", "/größe".encode().decode("latin-1"), "size"),
         ("", "/ws", "exact"),
         ("/app", "/ws", "other"),
         ("", "/rooms/1", "rooms"),
@@ -406,8 +470,9 @@ def test_middleware_where_the_application_raises(environ: dict[str, Any]) -> Non
     ],
 )
 def test_middleware_paths(environ: dict[str, Any], script: str, path: str, found: str | None) -> None:
-    kinds = {name: type(name, (EchoWebSocket,), {}) for name in ("exact", "other", "rooms", "top")}
+    kinds = {name: type(name, (EchoWebSocket,), {}) for name in ("exact", "other", "rooms", "top", "size")}
     websockets: dict[str, Any] = {"/ws": kinds["exact"], "/rooms/*": kinds["rooms"], "/rooms/top/*": kinds["top"]}
+    websockets["/größe"] = kinds["size"]
     websockets["/app/ws"] = WebSocketWSGIApplication(handler_cls=kinds["other"])
     environ |= {"SCRIPT_NAME": script, "PATH_INFO": path}
     answer = Answer(WebSocketMiddleware(Pages(), websockets), environ)

@@ -305,8 +305,7 @@ class WebSocketManager:
             ``address``.
         """
         if not self.running:
-            retry = [("Retry-After", str(max(1, round(self.limits.drain_timeout))))]
-            raise HandshakeError("The server is shutting down", 503, retry)
+            raise HandshakeError("The server is shutting down", 503, self.limits.retry_headers)
         self._registry.admit(address_of(address) if address else None)
 
     def count_refusal(self, status: int) -> None:

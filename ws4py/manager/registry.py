@@ -89,7 +89,7 @@ class Registry:
         if name is None:
             return
         self._count_limit(name)
-        retry = [("Retry-After", str(max(1, round(self.limits.drain_timeout))))]
+        retry = self.limits.retry_headers
         if name == "max_connections":
             raise HandshakeError("Too many connections", 503, retry)
         raise HandshakeError("Too many connections from this address", 429, retry)

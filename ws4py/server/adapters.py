@@ -31,7 +31,7 @@ class OwnServer(ServerAdapter):
     """A server of ours, which looks into the environ after the response."""
 
     def __init__(self, environ: Mapping[str, Any], socket: Any, manager: Any) -> None:
-        super().__init__(environ, socket, environ.get("ws4py.manager"))
+        super().__init__(socket, environ.get("ws4py.manager"))
 
     def upgrade(
         self, websocket: WebSocket, environ: dict[str, Any], start_response: StartResponse, headers: Headers
@@ -46,10 +46,10 @@ class OwnServer(ServerAdapter):
 class CherootServer(ServerAdapter):
     """cheroot, by itself or under CherryPy."""
 
-    def __init__(self, environ: Mapping[str, Any], connection: Any, manager: Any) -> None:
+    def __init__(self, connection: Any, manager: Any) -> None:
         if manager is None:
             manager = getattr(connection.server, "websocket_manager", None)
-        super().__init__(environ, connection.socket, manager)
+        super().__init__(connection.socket, manager)
         self._connection = connection
 
     def admit(self, address: str | None) -> None:
@@ -107,6 +107,6 @@ def find_server(environ: Mapping[str, Any], manager: Any = None) -> ServerAdapte
             return adapter(environ, environ[key], manager)
     connection = takeover.current_connection()
     if connection is not None:
-        return CherootServer(environ, connection, manager)
+        return CherootServer(connection, manager)
     own = environ.get("ws4py.manager")
-    return find_wsgiref(environ, manager) or UnknownServer(environ, None, manager if own is None else own)
+    return find_wsgiref(environ, manager) or UnknownServer(None, manager if own is None else own)

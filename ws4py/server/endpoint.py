@@ -26,7 +26,7 @@ class Request(NamedTuple):
 
     method: str
     headers: Mapping[str, str]
-    """``get`` is called with names such as ``Sec-WebSocket-Key``."""
+    """By their names, in any case."""
     http_version: tuple[int, int]
     scheme: str
     """``http`` or ``https``."""

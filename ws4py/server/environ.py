@@ -1,16 +1,16 @@
-"""Who has sent a request, and what a websocket keeps of it."""
+"""The environ of a request: its headers, who has sent it, and what a websocket keeps of it."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from sys import getsizeof
 from typing import Any, Final
 
 from ws4py.labels import address_of
 from ws4py.server.adapters import BY_KEY
 
-__all__ = ["MAX_KEPT", "client_address", "kept_environ"]
+__all__ = ["MAX_KEPT", "RequestHeaders", "client_address", "kept_environ", "variable"]
 
 MAX_KEPT: Final = 16384
 """The most bytes of memory that the texts of one environ take, names included; the longest are left out first."""
@@ -71,6 +71,47 @@ _SHARED: Final = {
 """What is alike in many requests and is no secret. Equal short values are one object, which may outlive its request;
 they are never left out.
 """
+
+
+_PLAIN: Final = {"CONTENT_TYPE": "Content-Type", "CONTENT_LENGTH": "Content-Length"}
+"""Headers whose names in an environ have no prefix."""
+
+
+@functools.lru_cache(maxsize=256)
+def variable(name: str) -> str:
+    """Return the name that a header has in an environ, one and the same object each time."""
+    name = name.upper().replace("-", "_")
+    return name if name in _PLAIN else f"HTTP_{name}"
+
+
+class RequestHeaders(Mapping[str, str]):
+    """The headers of a request, by their names in any case.
+
+    :param environ: of WSGI.
+    """
+
+    def __init__(self, environ: Mapping[str, Any]) -> None:
+        self._environ = environ
+
+    def __getitem__(self, name: str) -> str:
+        """Return the value of a header; those of repeated ones are joined."""
+        try:
+            value: str = self._environ[variable(name)]
+        except KeyError:
+            raise KeyError(name) from None
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        """Return the names."""
+        for key in self._environ:
+            if key.startswith("HTTP_"):
+                yield key[5:].replace("_", "-").title()
+            elif key in _PLAIN:
+                yield _PLAIN[key]
+
+    def __len__(self) -> int:
+        """Return how many headers there are."""
+        return sum(1 for _ in self)
 
 
 @functools.lru_cache(maxsize=1024)

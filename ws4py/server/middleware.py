@@ -99,6 +99,7 @@ class _Answer:
         self.status = ""
         self.headers: list[tuple[str, str]] = []
         self._written: list[bytes] = []
+        self._result: Iterable[bytes] = ()
         try:
             self._result = application(environ, self._start_response)
             self._body = iter(self._result)
@@ -106,6 +107,7 @@ class _Answer:
             self._first = next(self._body, b"") if not self.status else b""
         except BaseException:
             environ["ws4py.websocket"].sock = None
+            self.close()
             raise
 
     def _start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from ws4py.exc import HandshakeError
 from ws4py.handshake import format_head
 from ws4py.manager import WebSocketManager
 from ws4py.server.endpoint import Endpoint, Request
+from ws4py.server.environ import RequestHeaders, variable
 from ws4py.server.request import RequestHead
-from ws4py.server.routes import Routes
+from ws4py.server.routes import Routes, as_in_wsgi
 from ws4py.websocket import WebSocket
 
 __all__ = ["Answer", "Application", "Caller", "ProcessRequest", "Reply", "Responder"]
@@ -26,9 +26,6 @@ logger = logging.getLogger("ws4py")
 
 Headers = Iterable[tuple[str, str]]
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-
-_PLAIN: Final = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
-"""Headers whose names in an environ have no prefix."""
 
 
 class Answer(NamedTuple):
@@ -91,13 +88,13 @@ class Responder:
         applications: Mapping[str, Application],
         server_name: tuple[str, str],
     ) -> None:
-        self._endpoints = Routes({_as_in_wsgi(path): endpoint for path, endpoint in endpoints.items()})
+        self._endpoints = Routes(endpoints)
         self._manager = manager
         self._process_request = process_request
         mounted: dict[str, tuple[str, Application]] = {}
         for name, application in applications.items():
-            path = _as_in_wsgi(f"/{name.strip('/')}".rstrip("/"))
-            mounted[path] = mounted[f"{path}/*"] = path, application
+            path = f"/{name.strip('/')}".rstrip("/")
+            mounted[path] = mounted[f"{path}/*"] = as_in_wsgi(path), application
         self._applications = Routes(mounted)
         self._server_name = server_name
         self.may_wait = process_request is not None or bool(applications)
@@ -121,7 +118,7 @@ class Responder:
     def _answer(self, head: RequestHead, caller: Caller) -> Reply:
         environ = self._environ(head, caller)
         address = environ.get("REMOTE_ADDR")
-        request = Request(head.method, _Headers(head.headers), head.http_version, caller.scheme, address, environ)
+        request = Request(head.method, RequestHeaders(environ), head.http_version, caller.scheme, address, environ)
         if self._process_request is not None:
             try:
                 answer = self._process_request(request)
@@ -157,7 +154,7 @@ class Responder:
             environ["REMOTE_ADDR"] = str(caller.address[0])
         for key, value in head.headers.items():
             if "_" not in key:  # it would be taken for another one that has dashes, which a proxy has perhaps set
-                environ[_variable(key)] = value
+                environ[variable(key)] = value
         return environ
 
     def _call(self, path: str, application: Application, environ: dict[str, Any], caller: Caller) -> Reply:
@@ -197,24 +194,6 @@ class Responder:
             if reply is None and "ws4py.websocket" in environ:
                 environ["ws4py.websocket"].sock = None
         return _complete(Answer(int(status[:3]), b"".join(written) + body, headers), environ["REQUEST_METHOD"])
-
-
-@functools.lru_cache(maxsize=256)
-def _variable(name: str) -> str:
-    """Return the name that a header has in an environ, one and the same object each time."""
-    return _PLAIN.get(name) or "HTTP_" + name.upper().replace("-", "_")
-
-
-def _as_in_wsgi(path: str) -> str:
-    """Return a path as PATH_INFO has it, a character for each byte."""
-    return path.encode().decode("latin-1")
-
-
-class _Headers(dict[str, str]):
-    """The headers of a request; ``get`` takes a name in any case."""
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return super().get(name.lower(), default)
 
 
 def refusal(error: HandshakeError, method: str = "GET") -> Reply:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -22,12 +22,11 @@ Headers = Sequence[tuple[str, str]]
 class ServerAdapter(ABC):
     """The server that has a request.
 
-    :param environ: of the request.
     :param socket: of the connection.
     :param manager: who is to run the websocket, if the server itself does not bring one.
     """
 
-    def __init__(self, environ: Mapping[str, Any], socket: Any, manager: Any) -> None:
+    def __init__(self, socket: Any, manager: Any) -> None:
         self.socket = socket
         self.manager = manager
         """Who will run the websocket; None if that is not known yet."""

@@ -20,6 +20,7 @@ from wsgiref.util import is_hop_by_hop
 
 from ws4py.exc import HandshakeError
 from ws4py.handshake import format_head
+from ws4py.limits import Limits
 from ws4py.server import rawsocket, standin
 from ws4py.server.running import hand_over, stop_with_main_thread
 from ws4py.server.serveradapter import SWITCHING, Headers, ServerAdapter, StartResponse, UnknownServer, refuse
@@ -44,7 +45,7 @@ class SocketServer(ServerAdapter):
             if rawsocket.is_gevents(self.socket):
                 standin.check_reserve(self.socket.fileno())
         except (OSError, RuntimeError) as error:  # the system has no descriptors, or no thread, for it
-            raise _too_many(error) from error
+            raise self._too_many(error) from error
         super().admit(address)
 
     def upgrade(
@@ -63,7 +64,7 @@ class SocketServer(ServerAdapter):
         except OSError as error:
             websocket.sock = None
             self.refused(503)
-            return refuse(_too_many(error), start_response)
+            return refuse(self._too_many(error), start_response)
         websocket.sock, websocket.buf = sock, self.take_early(environ)
         if not self._run(websocket, head, environ.get("REMOTE_ADDR")):
             websocket.sock = None
@@ -98,6 +99,12 @@ class SocketServer(ServerAdapter):
             return False
         return hand_over(self.manager.add, websocket, address=address)
 
+    def _too_many(self, error: Exception) -> HandshakeError:
+        """Return the answer to a handshake for which the system has no room."""
+        logger.warning("A websocket was refused with 503: %s", error)
+        limits = Limits() if self.manager is None else self.manager.limits
+        return HandshakeError("Too many connections", 503, limits.retry_headers)
+
     def answer(self, start_response: StartResponse, headers: Headers) -> None:
         """Have the server answer its request, which nobody hears; but it may log it."""
         start_response(SWITCHING, headers)
@@ -112,12 +119,6 @@ class SocketServer(ServerAdapter):
             return rawsocket.take_buffered(self.socket, stream)
         peek = getattr(stream, "peek", None)
         return b"" if peek is None else bytes(peek(1))
-
-
-def _too_many(error: Exception) -> HandshakeError:
-    """Return the answer to a handshake for which the system has no room."""
-    logger.warning("A websocket was refused with 503: %s", error)
-    return HandshakeError("Too many connections", 503, [("Retry-After", "10")])
 
 
 class _Body:
@@ -172,19 +173,17 @@ def find_gunicorn(environ: Mapping[str, Any], connection: Any, manager: Any) -> 
     """Return the adapter for a socket of gunicorn's."""
     eventlets = rawsocket.is_greenlets(connection) and not rawsocket.is_gevents(connection)
     if eventlets and isinstance(connection, ssl.SSLSocket):
-        return GreenTLS(environ, None, manager)
-    return GunicornServer(environ, connection, manager)
+        return GreenTLS(None, manager)
+    return GunicornServer(connection, manager)
 
 
 def find_werkzeug(environ: Mapping[str, Any], connection: Any, manager: Any) -> ServerAdapter:
     """Return the adapter for a socket of werkzeug's development server."""
-    return _if_supported(SocketServer, environ, connection, manager)
+    return _if_supported(SocketServer, connection, manager)
 
 
-def _if_supported(
-    adapter: type[SocketServer], environ: Mapping[str, Any], connection: Any, manager: Any
-) -> ServerAdapter:
-    return (adapter if standin.SUPPORTED else Unsupported)(environ, connection, manager)
+def _if_supported(adapter: type[SocketServer], connection: Any, manager: Any) -> ServerAdapter:
+    return (adapter if standin.SUPPORTED else Unsupported)(connection, manager)
 
 
 # --- wsgiref, Django's runserver --------------------------------------------------------------------------------------
@@ -211,7 +210,7 @@ def find_wsgiref(environ: Mapping[str, Any], manager: Any) -> ServerAdapter | No
     connection = getattr(getattr(_file_of(environ), "raw", None), "_sock", None)
     if not isinstance(connection, socket.socket):
         return None
-    return _if_supported(WsgirefServer, environ, connection, manager)
+    return _if_supported(WsgirefServer, connection, manager)
 
 
 # --- waitress ---------------------------------------------------------------------------------------------------------
@@ -220,8 +219,8 @@ def find_wsgiref(environ: Mapping[str, Any], manager: Any) -> ServerAdapter | No
 class WaitressServer(SocketServer):
     """waitress. Its main thread does not look at a connection while the request of that is being answered."""
 
-    def __init__(self, environ: Mapping[str, Any], channel: Any, manager: Any) -> None:
-        super().__init__(environ, channel.socket, manager)
+    def __init__(self, channel: Any, manager: Any) -> None:
+        super().__init__(channel.socket, manager)
         self._channel = channel
 
     def admit(self, address: str | None) -> None:
@@ -259,8 +258,8 @@ def find_waitress(environ: Mapping[str, Any], check: Any, manager: Any) -> Serve
         and hasattr(parser, "headers_finished")
         and getattr(getattr(channel, "adj", None), "channel_request_lookahead", None) == 0  # else it reads meanwhile
     ):
-        return _if_supported(WaitressServer, environ, channel, manager)
-    return UnknownServer(environ, None, manager)
+        return _if_supported(WaitressServer, channel, manager)
+    return UnknownServer(None, manager)
 
 
 # --- uWSGI ------------------------------------------------------------------------------------------------------------
@@ -294,5 +293,5 @@ def find_uwsgi(environ: Mapping[str, Any], _version: Any, manager: Any) -> Serve
     descriptor = getattr(module, "connection_fd", None)
     options = {name if isinstance(name, str) else name.decode() for name in getattr(module, "opt", ())}
     if descriptor is None or options & {"https-socket", "async", "gevent", "asyncio"}:
-        return UnknownServer(environ, None, manager)
-    return _if_supported(UWSGIServer, environ, _Descriptor(descriptor()), manager)
+        return UnknownServer(None, manager)
+    return _if_supported(UWSGIServer, _Descriptor(descriptor()), manager)

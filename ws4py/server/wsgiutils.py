@@ -22,21 +22,11 @@ from ws4py.extensions import Extension
 from ws4py.handshake import Acceptance
 from ws4py.server.adapters import find_server
 from ws4py.server.endpoint import Endpoint, Request
+from ws4py.server.environ import RequestHeaders
 from ws4py.server.serveradapter import Headers, ServerAdapter, StartResponse, refuse
 from ws4py.websocket import WebSocket
 
 __all__ = ["WebSocketWSGIApplication", "refuse"]
-
-
-class _Headers(dict[str, str]):
-    """The headers of a WSGI environ, by their own names."""
-
-    def __init__(self, environ: dict[str, Any]) -> None:
-        super().__init__()
-        self._environ = environ
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return self._environ.get("HTTP_" + name.upper().replace("-", "_"), default)
 
 
 class Prepared(NamedTuple):
@@ -98,7 +88,7 @@ class WebSocketWSGIApplication(Endpoint):
         major, _, minor = environ.get("SERVER_PROTOCOL", "").rpartition("/")[2].partition(".")
         request = Request(
             environ["REQUEST_METHOD"],
-            _Headers(environ),
+            RequestHeaders(environ),
             (int(major or 1), int(minor or 0)),
             environ.get("wsgi.url_scheme", "http"),
             environ.get("REMOTE_ADDR"),
