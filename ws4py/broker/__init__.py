@@ -4,6 +4,7 @@
 """
 
 from ws4py.broker.interface import (
+    MAX_TOPIC_SIZE,
     Broker,
     BrokerStats,
     History,
@@ -13,11 +14,13 @@ from ws4py.broker.interface import (
     Receiver,
     Retention,
     Retentions,
+    check_name,
 )
 from ws4py.broker.memory import MemoryBroker
 from ws4py.broker.urls import Publisher, connect, make_broker
 
 __all__ = [
+    "MAX_TOPIC_SIZE",
     "Broker",
     "BrokerStats",
     "History",
@@ -29,6 +32,7 @@ __all__ = [
     "Receiver",
     "Retention",
     "Retentions",
+    "check_name",
     "connect",
     "make_broker",
 ]

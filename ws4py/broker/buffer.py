@@ -23,19 +23,17 @@ class Outgoing:
     :param channel: where to.
     :param opcode: of the message.
     :param payload: of the message.
-    :param after: the number of the subscription, as the reader counts them, that is to hold before it is sent.
     :param urgent: whether it goes before the others, and takes no room.
     :ivar number: which of its sender's it is; 0 until it is sent.
     :ivar sent_at: when Redis has confirmed it; None until then.
     """
 
-    __slots__ = ("after", "channel", "number", "opcode", "payload", "sent_at", "urgent")
+    __slots__ = ("channel", "number", "opcode", "payload", "sent_at", "urgent")
 
-    def __init__(self, channel: bytes, opcode: int, payload: bytes, after: int = 0, urgent: bool = False) -> None:
+    def __init__(self, channel: bytes, opcode: int, payload: bytes, urgent: bool = False) -> None:
         self.channel = channel
         self.opcode = opcode
         self.payload = payload
-        self.after = after
         self.urgent = urgent
         self.number = 0
         self.sent_at: float | None = None

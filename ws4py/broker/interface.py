@@ -10,6 +10,7 @@ from ws4py.subscriptions import Position, Publication
 
 __all__ = [
     "KEY_SECONDS",
+    "MAX_TOPIC_SIZE",
     "Broker",
     "BrokerStats",
     "History",
@@ -19,7 +20,11 @@ __all__ = [
     "Receiver",
     "Retention",
     "Retentions",
+    "check_name",
 ]
+
+MAX_TOPIC_SIZE: Final = 255
+"""How many bytes of UTF-8 the name of a topic has at most."""
 
 KEY_SECONDS: Final = 300.0
 """For how long a broker knows the key of a publication."""
@@ -220,3 +225,15 @@ class Broker(Protocol):
 
     def close(self) -> None:
         """Deliver nothing more. What was published may be sent first, for some seconds. A second call does nothing."""
+
+
+def check_name(name: str) -> None:
+    """Say whether a topic may have a name.
+
+    :raises TypeError: for one that is no str.
+    :raises ValueError: for one that is empty, or too long.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"The name of a topic is a str, not {type(name)}")
+    if not 0 < len(name.encode()) <= MAX_TOPIC_SIZE:
+        raise ValueError(f"The name of a topic has 1 to {MAX_TOPIC_SIZE} bytes in UTF-8, not {len(name.encode())}")

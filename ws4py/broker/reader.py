@@ -161,13 +161,14 @@ class Reader:
         with self._lock:
             return self._progress.wait_for(lambda: self._ending or self.held >= number, timeout)
 
-    def hold(self, number: int) -> None:
-        """Wait until a number holds, but not while the connection has been lost for long."""
+    def hold(self) -> None:
+        """Wait until what was asked for so far holds, but not while the connection has been lost for long."""
+        number = self.asked
         if self.held >= number:
             return
         lost_at = self._lost_at
         left = PATIENCE if lost_at is None else lost_at + PATIENCE - time.monotonic()
-        if left > 0 and self._thread is not threading.current_thread():
+        if left > 0:
             self.wait(number, left)
 
     def _start(self) -> None:

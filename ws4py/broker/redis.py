@@ -128,7 +128,7 @@ class RedisBroker:
         if retention is not None or key is not None:
             raise BrokerError(KEEPS_NOTHING)
         topic, opcode, payload, _ = publication
-        self._writer.put(Outgoing(self._channel(topic), opcode, payload, self._reader.asked))
+        self._writer.put(Outgoing(self._channel(topic), opcode, payload))
 
     def history(self, topic: str, retention: Retention, since: Position | None = None, last: int = 0) -> History:
         """Raise :class:`~ws4py.exc.BrokerError`."""

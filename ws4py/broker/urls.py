@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any, Final
 
-from ws4py.broker.interface import Broker, Publication
+from ws4py.broker.interface import Broker, Publication, check_name
 from ws4py.broker.memory import MemoryBroker
 from ws4py.exc import BrokerError
 from ws4py.messaging import Message, encode_payload
@@ -20,9 +20,6 @@ BROKERS: Final = {
 """The classes, by the schemes of their URLs. They are imported when they are asked for, since they need extras."""
 
 MEMORY: Final = "memory://"
-
-MAX_TOPIC_SIZE: Final = 255
-"""How many bytes of UTF-8 the name of a topic has at most."""
 
 
 def make_broker(url: str) -> Broker:
@@ -113,15 +110,3 @@ def connect(url: str, timeout: float = 5.0) -> Publisher:
     if url == MEMORY:
         raise ValueError(f"Nobody is on the topics of a new {MEMORY}: publish by the manager")
     return Publisher(make_broker(url), timeout)
-
-
-def check_name(name: str) -> None:
-    """Say whether a topic may have a name.
-
-    :raises TypeError: for one that is no str.
-    :raises ValueError: for one that is empty, or too long.
-    """
-    if not isinstance(name, str):
-        raise TypeError(f"The name of a topic is a str, not {type(name)}")
-    if not 0 < len(name.encode()) <= MAX_TOPIC_SIZE:
-        raise ValueError(f"The name of a topic has 1 to {MAX_TOPIC_SIZE} bytes in UTF-8, not {len(name.encode())}")

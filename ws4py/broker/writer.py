@@ -33,16 +33,14 @@ class Writer:
     :param link: of the thread.
     :param buffer: in which publications wait.
     :param sender: what the numbers belong to.
-    :param hold: waits until a subscription of this process holds, by its number.
+    :param hold: waits until the subscriptions of this process hold, so that it hears what it publishes.
     :param backoff: how long to wait between attempts to connect.
     :ivar sent: how many Redis has confirmed.
     :ivar refused: how many it has refused.
     :ivar connections: how many were made.
     """
 
-    def __init__(
-        self, link: Link, buffer: Buffer, sender: bytes, hold: Callable[[int], object], backoff: Backoff
-    ) -> None:
+    def __init__(self, link: Link, buffer: Buffer, sender: bytes, hold: Callable[[], object], backoff: Backoff) -> None:
         self._link = link
         self._buffer = buffer
         self._sender = sender
@@ -91,7 +89,7 @@ class Writer:
     @property
     def connected(self) -> bool:
         """Whether Redis was there when it was last needed."""
-        return self._link.connected
+        return not self._away
 
     def end(self, timeout: float) -> None:
         """Send what waits, if Redis is there, and end.
@@ -129,7 +127,7 @@ class Writer:
         while done < len(batch):
             try:
                 self._connect()
-                self._hold(max(outgoing.after for outgoing in batch[done:]))
+                self._hold()
                 self._link.send(b"".join(self._commands(batch[done:])))
                 while done < len(batch):
                     self._confirm(batch[done], self._link.receive())

@@ -25,8 +25,8 @@ from ws4py.manager.arguments import (
     checked_seconds,
     checked_workers,
 )
+from ws4py.manager.broadcasts import Broadcasts
 from ws4py.manager.enrolment import Enrolment
-from ws4py.manager.fanout import SharedMessage
 from ws4py.manager.member import Member
 from ws4py.manager.process import managers
 from ws4py.manager.ranking import ConnectionSnapshot, SortKey, take_connections
@@ -78,7 +78,8 @@ class WebSocketManager:
         returns, and in a context of :mod:`contextvars` of its websocket's own. An endpoint's own comes in its place.
     :param access_log: write a line of the logger ``ws4py.access`` for each websocket at its end: see
         :mod:`ws4py.manager.accesslog`.
-    :param broker: carries publications between the managers that share it; by default the manager has one of its own.
+    :param broker: carries publications and broadcasts between the managers that share it; by default the manager has
+        one of its own. Or its URL: see :func:`ws4py.broker.make_broker`; that one is closed with the manager.
     :param history: how many messages of a topic are kept, and until how many seconds after the newest, by the name of
         a topic, or by what its name begins with and an asterisk: ``{"room/*": (50, 600)}``.
     :param options: single limits, by their names in :class:`~ws4py.limits.Limits`.
@@ -97,7 +98,7 @@ class WebSocketManager:
         clock: Callable[[], float] = time.monotonic,
         around: Around | None = None,
         access_log: bool = False,
-        broker: Broker | None = None,
+        broker: Broker | str | None = None,
         history: Mapping[str, tuple[int, float]] | None = None,
         backend: Any = None,
         **options: Any,
@@ -124,6 +125,7 @@ class WebSocketManager:
         self._engine = Engine(self._backend, self._end, self._left, clock)
         self._slow_log = SlowCallbackLog(self._engine.count, clock)
         self._registry = Registry(self.limits, self._engine, self._backend.make_lock, broker, Retentions(history))
+        self._broadcasts = Broadcasts(self._engine, self._registry, broker is not None)
         self._enrolment = Enrolment(self._engine, self._registry, self._backend, around)
         managers.add(self)
 
@@ -144,8 +146,10 @@ class WebSocketManager:
                 raise ManagerError("This manager is running already")
             before, self._state = self._state, RUNNING
             try:
+                self._broadcasts.open()
                 reactor, scheduler = self._setup().begin()
             except BaseException:
+                self._broadcasts.close()
                 self._state = before
                 raise
             if self._scheduler is not None:
@@ -281,6 +285,7 @@ class WebSocketManager:
     def _ended(self, error: BaseException | None) -> None:
         """The reactor has finished, and its last callbacks have had their time. By one thread, once."""
         self._engine.close()
+        self._broadcasts.close()
         switch_intervals.withdraw(self)
         failed = error is not None
         with self._guard:
@@ -379,7 +384,7 @@ class WebSocketManager:
     def broadcast(
         self, message: str | bytes | bytearray | Message, binary: bool = False, overflow: OverflowPolicy | None = None
     ) -> int:
-        """Send a message to every open websocket. Never waits for a peer.
+        """Send a message to every open websocket, of all managers that share a broker. Never waits for a peer.
 
         It is encoded once for all that it can be the same for: those without compression, and those that agreed on the
         same parameters of it without context takeover on this side.
@@ -387,22 +392,15 @@ class WebSocketManager:
         :param message: what ``send`` takes, but no generator.
         :param binary: send bytes as a binary message.
         :param overflow: what to do for a peer whose outbox is full; the connection's limit by default.
-        :returns: how many accepted it.
+        :returns: how many of this manager's accepted it by now. It may come later from a broker: then none.
         :raises ManagerError: in a forked process.
+        :raises BrokerError: if the broker that was given can't carry it.
         """
         self._check_process()
-        shared = SharedMessage(*encode_payload(message, binary))
-        accepted = shared.offer_to_all([member.connection for member in self._registry.members()], overflow)
-        self._engine.count("broadcasts")
-        self._engine.count("deliveries", accepted)
-        return accepted
+        return self._broadcasts.send(*encode_payload(message, binary), overflow)
 
     def publish(
-        self,
-        topic: str,
-        message: str | bytes | bytearray | Message,
-        binary: bool = False,
-        key: str | None = None,
+        self, topic: str, message: str | bytes | bytearray | Message, binary: bool = False, key: str | None = None
     ) -> None:
         """Send a message to every websocket that is on a topic, as :meth:`broadcast` does. Never waits for a peer.
 
@@ -414,9 +412,15 @@ class WebSocketManager:
             passed over, so it may be published again by who can't know whether it was.
         :raises ManagerError: in a forked process.
         :raises ValueError: for another name, or a message that can't be sent.
+        :raises BrokerError: if the broker that was given can't carry it.
         """
         self._check_process()
         self._registry.topics.publish(topic, *encode_payload(message, binary), key)
+
+    @property
+    def broker(self) -> Broker:
+        """What carries publications."""
+        return self._registry.topics.broker
 
     def close_all(self, code: int = 1001, message: str | bytes = "Server is shutting down") -> None:
         """Send a Close to every open websocket. It does not wait for their answers.
@@ -488,5 +492,6 @@ class WebSocketManager:
             self._forked = True
             self._engine.after_fork_in_child()
             self._registry.after_fork_in_child()
+            self._broadcasts.after_fork_in_child()
             if self._reactor is not None:
                 self._reactor.after_fork_in_child()

@@ -29,7 +29,7 @@ class Registry:
     :param limits: of the manager.
     :param engine: that has their connections.
     :param make_lock: makes a lock that is reentrant, since a signal handler may come between.
-    :param broker: that carries publications.
+    :param broker: that carries publications, or its URL.
     :param retentions: of which topics how much is kept.
     :ivar lock: over what follows.
     :ivar present: the members whose descriptors are not given back yet.
@@ -45,7 +45,7 @@ class Registry:
         limits: Limits,
         engine: Engine,
         make_lock: Callable[[], Any] = threading.RLock,
-        broker: Broker | None = None,
+        broker: Broker | str | None = None,
         retentions: Retentions | None = None,
     ) -> None:
         self.limits = limits

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from ws4py.broker import BrokerStats
 from ws4py.engine import Engine
 from ws4py.engine.counters import WorkerCounters
 from ws4py.engine.histogram import TIME_BOUNDS, Histogram
@@ -258,6 +259,7 @@ class Snapshot:
     round_trip: HistogramSnapshot
     limits: Mapping[str, int]
     topics: TopicTotals
+    broker: BrokerStats
     broadcasts: int = event("broadcasts", "Broadcasts.")
     deliveries: int = event("broadcast_deliveries", "Messages that broadcasts put into an outbox.")
     publications: int = event("publications", "Publications to topics.")
@@ -400,6 +402,7 @@ def take_snapshot(source: Source) -> Snapshot:
         round_trip=_histogram(counters.round_trips),
         limits=MappingProxyType({**dict.fromkeys(LIMITS, 0), **counters.limits}),
         topics=TopicTotals(len(topics), topics.subscriptions),
+        broker=topics.broker.stats(),
         **{name: counters.events[name] for name in EVENTS},
     )
 

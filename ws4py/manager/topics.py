@@ -6,7 +6,17 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final, Protocol, get_args
 
-from ws4py.broker import Broker, Interruption, MemoryBroker, Position, Publication, Retentions
+from ws4py.broker import (
+    MAX_TOPIC_SIZE,
+    Broker,
+    Interruption,
+    MemoryBroker,
+    Position,
+    Publication,
+    Retentions,
+    check_name,
+    make_broker,
+)
 from ws4py.engine import Connection, Engine
 from ws4py.exc import ConnectionClosed, ManagerError, TooManyTopics
 from ws4py.framing import OPCODE_BINARY
@@ -20,8 +30,6 @@ __all__ = ["MAX_TOPIC_SIZE", "Subscriber", "Topic", "Topics"]
 
 logger = logging.getLogger("ws4py")
 
-MAX_TOPIC_SIZE: Final = 255
-"""How many bytes of UTF-8 the name of a topic has at most."""
 MAX_KEY_LENGTH: Final = 128
 """How many characters the key of a publication has at most."""
 MAX_PURSUITS: Final = 64
@@ -63,8 +71,9 @@ class Topics:
 
     :param engine: whose connections the subscribers have.
     :param make_lock: makes a reentrant lock.
-    :param broker: that carries publications; by default one of its own.
+    :param broker: that carries publications, or its URL; by default one of its own.
     :param retentions: of which topics how much is kept.
+    :ivar broker: that carries publications.
     :ivar lock: over who is on what, and the gates; held for a few assignments only.
     :ivar subscriptions: how many there are.
     """
@@ -73,19 +82,38 @@ class Topics:
         self,
         engine: Engine,
         make_lock: Callable[[], Any],
-        broker: Broker | None = None,
+        broker: Broker | str | None = None,
         retentions: Retentions | None = None,
     ) -> None:
         self._engine = engine
-        self._retentions = retentions or Retentions()
-        self._broker = MemoryBroker(make_lock) if broker is None else broker
-        self._receiver = self._receive  # one object for all topics
         self._make_lock = make_lock
+        self._retentions = retentions or Retentions()
+        self._url = broker if isinstance(broker, str) else None
+        self._closed = False
+        self.broker = self._make(broker)
+        self._receiver = self._receive  # one object for all topics
         self._topics: dict[str, Topic] = {}
         self._pursuits: dict[Encode | None, Pursuit] = {}
         self._forked = False
         self.subscriptions = 0
         self.lock = self._make_lock()
+
+    def _make(self, broker: Broker | str | None) -> Broker:
+        if isinstance(broker, str):
+            return make_broker(broker)
+        return MemoryBroker(self._make_lock) if broker is None else broker
+
+    def open(self) -> None:
+        """The manager starts: a broker that was closed with it is made anew."""
+        if self._closed:
+            self._closed = False
+            self.broker = self._make(self._url)
+
+    def close(self) -> None:
+        """The manager has ended: close a broker that was made for it."""
+        if self._url is not None:
+            self._closed = True
+            self.broker.close()
 
     def __len__(self) -> int:
         """Return how many topics somebody is on."""
@@ -94,7 +122,7 @@ class Topics:
     def subscribe(self, subscriber: Subscriber, name: str, overflow: OverflowPolicy | None) -> None:
         """See :meth:`ws4py.websocket.WebSocket.subscribe`."""
         self._check_process()
-        _check_name(name)
+        check_name(name)
         if overflow is not None and overflow not in get_args(OverflowPolicy):
             raise ValueError(f"overflow must be one of {', '.join(get_args(OverflowPolicy))}, not {overflow!r}")
         self._enter(subscriber, name, overflow or subscriber.connection.limits.overflow)
@@ -113,7 +141,7 @@ class Topics:
                     self._engine.count_limit("max_topics")
                     raise TooManyTopics(f"A websocket may be on {limits.max_topics} topics: see the limit max_topics")
                 if topic is None:
-                    self._broker.subscribe(name, self._receiver)
+                    self.broker.subscribe(name, self._receiver)
                     topic = self._topics[name] = Topic(name)
                 if subscriptions is None:
                     subscriber.subscriptions = [topic]
@@ -134,7 +162,7 @@ class Topics:
     ) -> Recovery:
         """Subscribe with a history: see :meth:`ws4py.websocket.WebSocket.subscribe`."""
         self._check_process()
-        _check_name(name)
+        check_name(name)
         if last < 0:
             raise ValueError(f"last can't be {last}")
         gate = Gate(self._pursuit(encode), subscriber.connection.limits.max_outbox_size)
@@ -169,7 +197,7 @@ class Topics:
         retention = self._retentions.find(name)
         if retention is None:
             return Recovery(False, None), ()
-        history = self._broker.history(name, retention, since, last)
+        history = self.broker.history(name, retention, since, last)
         return Recovery(history.recovered, history.position), history.publications
 
     def _open(self, subscriber: Subscriber, topic: Topic, gate: Gate) -> None:
@@ -226,17 +254,17 @@ class Topics:
         self.subscriptions -= 1
         if not topic.subscribers:
             del self._topics[topic.name]
-            self._broker.unsubscribe(topic.name, self._receiver)
+            self.broker.unsubscribe(topic.name, self._receiver)
 
     def publish(self, name: str, opcode: int, payload: bytes, key: str | None = None) -> None:
         """See :meth:`ws4py.manager.WebSocketManager.publish`."""
-        _check_name(name)
+        check_name(name)
         if opcode > OPCODE_BINARY:
             raise ValueError("A control frame can't be published")
         if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
             raise ValueError(f"The key of a publication has 1 to {MAX_KEY_LENGTH} characters, not {len(key)}")
         self._engine.count("publications")
-        self._broker.publish(Publication(name, opcode, payload), self._retentions.find(name), key)
+        self.broker.publish(Publication(name, opcode, payload), self._retentions.find(name), key)
 
     # --- what comes from the broker, by one thread at a time for a topic ----------------------------------------------
 
@@ -322,13 +350,6 @@ class Topics:
     def _check_process(self) -> None:
         if self._forked:
             raise ManagerError("The topics are the parent process's: a forked process needs a manager of its own")
-
-
-def _check_name(name: str) -> None:
-    if not isinstance(name, str):
-        raise TypeError(f"The name of a topic is a str, not {type(name)}")
-    if not 0 < len(name.encode()) <= MAX_TOPIC_SIZE:
-        raise ValueError(f"The name of a topic has 1 to {MAX_TOPIC_SIZE} bytes in UTF-8, not {len(name.encode())}")
 
 
 def _encoded(encode: Encode, publication: Publication) -> tuple[int, bytes]:

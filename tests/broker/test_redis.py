@@ -1,0 +1,520 @@
+"""The broker over Redis: what it promises beyond the contract, and what becomes of it when Redis fails."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import socket
+import threading
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.broker.test_contract import Reader
+from tests.helpers import PATIENCE, EchoRecorder, Peer, Stage, quiet, start_thread, stays, until, wait_for
+from tests.manager.test_fork import in_child
+from tests.redis_server import BINARY, MakeBroker, RedisServer, broker_maker
+from tests.serving import free_port
+from ws4py.broker import Broker, Interruption, Publication
+from ws4py.broker.envelope import pack_head
+from ws4py.broker.redis import RedisBroker
+from ws4py.exc import BrokerError
+from ws4py.framing import OPCODE_TEXT
+
+pytestmark = pytest.mark.skipif(BINARY is None, reason="redis-server is not installed")
+
+
+@pytest.fixture
+def make(shared_redis: RedisServer) -> Iterator[MakeBroker]:
+    with broker_maker(shared_redis) as make:
+        yield make
+
+
+@pytest.fixture
+def make_own(own_redis: RedisServer) -> Iterator[MakeBroker]:
+    with broker_maker(own_redis) as make:
+        yield make
+
+
+class Listener(Reader):
+    """A receiver that expects to be interrupted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.interruptions = 0
+
+    def __call__(self, publication: Publication | Interruption) -> None:
+        if isinstance(publication, Interruption):
+            self.interruptions += 1
+        else:
+            super().__call__(publication)
+
+    @property
+    def texts(self) -> list[str]:
+        return [publication.payload.decode() for publication in self.got]
+
+
+def publish(broker: Broker, text: str, topic: str = "news") -> None:
+    broker.publish(Publication(topic, OPCODE_TEXT, text.encode()))
+
+
+def subscribed(broker: Broker, topic: str = "news") -> Listener:
+    """Return a receiver whose subscription holds."""
+    listener = Listener()
+    broker.subscribe(topic, listener)
+    assert broker.wait_subscribed(PATIENCE)
+    return listener
+
+
+# --- several brokers --------------------------------------------------------------------------------------------------
+
+
+def test_brokers_publish_to_each_other_in_one_order(make: MakeBroker) -> None:
+    brokers = [make() for _ in range(3)]
+    listeners = [subscribed(broker) for broker in brokers]
+
+    def publish_many(broker: Broker, name: str) -> None:
+        for number in range(200):
+            publish(broker, f"{name} {number}")
+
+    for task in [start_thread(publish_many, broker, name) for broker, name in zip(brokers, "abc", strict=True)]:
+        task.result()
+    for listener in listeners:
+        listener.wait_for_number(600)
+        assert listener.texts == listeners[0].texts
+    for name in "abc":
+        assert [text for text in listeners[0].texts if text[0] == name] == [f"{name} {number}" for number in range(200)]
+    assert brokers[0].stats().received == 600
+    assert brokers[0].stats().sent == 200
+
+
+def test_what_is_published_before_a_subscription_holds_waits_for_it(make: MakeBroker, own_redis: RedisServer) -> None:
+    """What its own broker publishes is kept back; nothing of it is missed, however late the confirmation is."""
+    broker = make(own_redis.url)
+    subscribed(broker, "sport")
+    listener = Listener()
+    with own_redis.paused():
+        broker.subscribe("news", listener)
+        publish(broker, "first")
+        assert not broker.wait_subscribed(0.01)
+    listener.wait_for("first")
+
+
+def test_databases_and_prefixes_have_topics_of_their_own(make: MakeBroker, shared_redis: RedisServer) -> None:
+    one = make()
+    others = [make(shared_redis.url.replace("db=0", "db=1")), make(prefix="another")]
+    listener = subscribed(one)
+    for broker in others:
+        publish(broker, "for others")
+        broker.flush(PATIENCE)
+    publish(one, "for it")
+    listener.wait_for("for it")
+
+
+def test_thousands_of_topics_come_and_go(make: MakeBroker, shared_redis: RedisServer) -> None:
+    broker = make()
+    listener = Listener()
+    names = [f"topic {number}" for number in range(5000)]
+    for name in names:
+        broker.subscribe(name, listener)
+    for name in names:
+        publish(broker, name, name)
+    listener.wait_for_number(len(names))
+    for name in names:
+        broker.unsubscribe(name, listener)
+    assert broker.wait_subscribed(PATIENCE)
+    with contextlib.closing(shared_redis.client()) as client:
+        assert [name for name in client.pubsub_channels() if b"topic" in name] == []
+
+
+# --- what others publish ----------------------------------------------------------------------------------------------
+
+
+def test_another_version_is_counted_and_passed_over(make: MakeBroker, shared_redis: RedisServer) -> None:
+    broker = make(prefix="versions")
+    listener = subscribed(broker)
+    with quiet() as records, contextlib.closing(shared_redis.client()) as client:
+        for data in (b"\2\1" + b"x" * 40, b"", b"\1", b"\1\1", b"\1\7" + b"x" * 40):
+            client.publish("versions:0:t:news", data)
+        client.publish("versions:0:t:news", pack_head(1, b"somebody", 1) + b"known")
+        listener.wait_for("known")
+    assert broker.stats().unknown == 5
+    assert [record.levelname for record in records] == ["WARNING"]
+
+
+def test_what_comes_again_is_passed_over(make: MakeBroker, shared_redis: RedisServer) -> None:
+    """A sender that has lost its connection can't know whether its last publications have come."""
+    broker = make(prefix="repeated")
+    listener = subscribed(broker)
+    with contextlib.closing(shared_redis.client()) as client:
+        for number, text in ((1, b"a"), (2, b"b"), (1, b"a"), (2, b"b"), (3, b"c")):
+            client.publish("repeated:0:t:news", pack_head(1, b"somebody", number) + text)
+        client.publish("repeated:0:t:news", pack_head(1, b"anybody_", 1) + b"d")
+    listener.wait_for("a", "b", "c", "d")
+    assert broker.stats().repeated == 2
+
+
+# --- Redis fails ------------------------------------------------------------------------------------------------------
+
+
+def test_connections_that_are_killed_come_back(own_redis: RedisServer, make_own: MakeBroker) -> None:
+    """With nothing under way nothing is lost, and all who may have missed something are told."""
+    broker = make_own()
+    listeners = {topic: subscribed(broker, topic) for topic in ("news", "sport")}
+    publish(broker, "before")
+    listeners["news"].wait_for("before")
+    with quiet() as records:
+        assert own_redis.kill_clients("TYPE", "normal", "SKIPME", "yes")
+        assert own_redis.kill_clients("TYPE", "pubsub")
+        until(lambda: broker.stats().reconnections)
+        publish(broker, "after")
+        listeners["news"].wait_for("before", "after")
+    assert {listener.interruptions for listener in listeners.values()} == {1}
+    assert broker.stats().lost == 0
+    assert {record.levelname for record in records} == {"WARNING"}
+
+
+def test_nothing_is_lost_or_comes_twice_while_the_publisher_is_killed(
+    own_redis: RedisServer, make_own: MakeBroker
+) -> None:
+    publisher, other = make_own(), make_own()
+    listener = subscribed(other)
+    ended = threading.Event()
+    count = 0
+
+    def publish_all() -> None:
+        nonlocal count
+        while not ended.is_set():
+            publish(publisher, str(count))
+            count += 1
+            if not count % 100:
+                publisher.flush(PATIENCE)
+
+    with quiet():
+        task = start_thread(publish_all)
+        for _ in range(20):
+            sent = publisher.stats().sent
+            until(lambda sent=sent: publisher.stats().sent > sent)  # type: ignore[misc]
+            own_redis.kill_clients("TYPE", "normal", "SKIPME", "yes")
+        ended.set()
+        task.result()
+        publisher.flush(PATIENCE)
+        listener.wait_for_number(count)
+    assert listener.texts == [str(number) for number in range(count)]
+    assert publisher.stats().lost == 0
+    assert listener.interruptions == 0
+
+
+def test_while_redis_stands_still_what_is_published_waits(own_redis: RedisServer, make_own: MakeBroker) -> None:
+    broker = make_own(socket_timeout=0.2)
+    listener = subscribed(broker)
+    publish(broker, "before")
+    listener.wait_for("before")
+    with quiet():
+        with own_redis.paused():
+            publish(broker, "while")
+            until(lambda: not broker.stats().connected)
+            publish(broker, "away")
+            with pytest.raises(BrokerError, match="2 wait"):
+                broker.flush(0.01)
+        broker.flush(PATIENCE)
+        until(lambda: broker.stats().connected)
+        publish(broker, "after")
+        listener.wait_for("before", "while", "away", "after")
+    assert broker.stats().lost == 0
+
+
+def test_a_redis_that_is_started_again_has_all_subscriptions(own_redis: RedisServer, make_own: MakeBroker) -> None:
+    broker, other = make_own(), make_own()
+    listeners = [subscribed(broker), subscribed(other)]
+    with quiet():
+        own_redis.stop()
+        until(lambda: not broker.stats().connected and not other.stats().connected)
+        for number in range(3):
+            publish(broker, str(number))
+        own_redis.start()
+        for listener in listeners:
+            until(lambda listener=listener: listener.interruptions)  # type: ignore[misc]
+        publish(other, "other")
+        until(lambda: all("other" in listener.texts for listener in listeners))
+        listeners[0].wait_for_number(4)  # its own are kept back until it is subscribed again
+    assert [text for text in listeners[0].texts if text != "other"] == ["0", "1", "2"]
+
+
+def test_a_redis_that_is_not_there_at_first(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path, free_port())
+    with broker_maker(server) as make, quiet():
+        broker = make()
+        listener = Listener()
+        broker.subscribe("news", listener)
+        publish(broker, "early")
+        assert not broker.wait_subscribed(0.05)
+        until(lambda: not broker.stats().connected)
+        with server:
+            assert broker.wait_subscribed(PATIENCE)
+            listener.wait_for("early")
+            broker.close()
+
+
+@pytest.mark.parametrize("when_full", ["drop_oldest", "raise"])
+def test_what_has_no_room_while_redis_is_away(tmp_path: Path, when_full: str) -> None:
+    server = RedisServer(tmp_path, free_port())
+    with broker_maker(server) as make, quiet():
+        broker = make(max_buffered=10_000, when_full=when_full)
+        published = 0
+        with contextlib.suppress(BrokerError):
+            for number in range(100):
+                publish(broker, str(number))
+                published += 1
+        stats = broker.stats()
+        assert stats.waiting_bytes <= 10_000
+        assert stats.waiting + stats.lost == published
+        assert (published < 100, stats.lost > 0) == (when_full == "raise", when_full == "drop_oldest")
+        broker.close()
+        assert broker.stats().lost == published
+
+
+def test_a_refusal_is_counted_and_delays_nobody(own_redis: RedisServer, make_own: MakeBroker) -> None:
+    with contextlib.closing(own_redis.client()) as client:
+        client.execute_command("ACL", "SETUSER", "poor", "on", "nopass", "resetchannels", "&app:0:t:open", "+@all")
+    broker = make_own(own_redis.url.replace("//", "//poor:@"), prefix="app")
+    with quiet() as records:
+        publish(broker, "x", "secret")
+        publish(broker, "y", "open")
+        broker.flush(PATIENCE)
+    assert (broker.stats().sent, broker.stats().lost) == (1, 1)
+    assert [record.levelname for record in records] == ["ERROR"]
+
+
+class Relay:
+    """Hands on what comes from and for Redis; it can hold back what comes from it without a sign."""
+
+    def __init__(self, port: int) -> None:
+        self._redis = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.flowing = threading.Event()
+        self.flowing.set()
+        self._socks: list[socket.socket] = []
+        self.connections = 0
+        self._thread = start_thread(self._accept)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                self.connections += 1
+                far = socket.create_connection(("127.0.0.1", self._redis))
+                self._socks += [near, far]
+                start_thread(self._copy, near, far, False)
+                start_thread(self._copy, far, near, True)
+
+    def _copy(self, source: socket.socket, target: socket.socket, backward: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if backward and b"pushed out" in data:
+                    self.flowing.clear()  # this connection brings nothing from here on
+                    return
+                target.sendall(data)
+            target.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        for sock in (self._listener, *self._socks):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+
+
+@pytest.mark.parametrize("probing", [True, False])
+def test_a_subscription_that_is_starved_is_made_again(
+    own_redis: RedisServer, make_own: MakeBroker, probing: bool
+) -> None:
+    """Without the probe it would look well for ever."""
+    relay = Relay(int(own_redis.url.rpartition(":")[2].partition("/")[0]))
+    try:
+        broker = make_own(f"redis://127.0.0.1:{relay.port}/0", probe_interval=0.2 if probing else 1000.0)
+        listener = subscribed(broker)
+        publish(broker, "pushed out")
+        broker.flush(PATIENCE)
+        until(lambda: not relay.flowing.is_set())
+        with quiet():
+            if probing:
+                until(lambda: listener.interruptions)
+                publish(broker, "after")
+                listener.wait_for("after")
+                assert broker.stats().starvations == 1
+            else:
+                publish(broker, "after")
+                stays(lambda: not listener.got, 0.5)
+                assert broker.stats().connected
+                assert broker.stats().starvations == 0
+            broker.close()
+    finally:
+        relay.close()
+
+
+def test_a_probe_that_comes_back_changes_nothing(make: MakeBroker, shared_redis: RedisServer) -> None:
+    broker = make(probe_interval=0.05)
+    listener = subscribed(broker)
+
+    def commands() -> int:
+        with contextlib.closing(shared_redis.client()) as client:
+            return int(client.info("commandstats")["cmdstat_publish"]["calls"])
+
+    publish(broker, "a")
+    broker.flush(PATIENCE)
+    first = commands()
+    until(lambda: commands() >= first + 5)
+    listener.wait_for("a")
+    stats = broker.stats()
+    assert (stats.reconnections, stats.starvations, stats.sent, stats.received) == (0, 0, 1, 1)
+
+
+# --- its end ----------------------------------------------------------------------------------------------------------
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name in ("RedisReader", "RedisWriter")]
+
+
+def test_close_sends_what_waits(make: MakeBroker) -> None:
+    publisher, other = make(), make()
+    listener = subscribed(other)
+    for number in range(1000):
+        publish(publisher, str(number))
+    publisher.close()
+    listener.wait_for_number(1000)
+    assert publisher.stats().lost == 0
+
+
+def test_close_does_not_wait_for_a_redis_that_is_away(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path, free_port())
+    with broker_maker(server) as make, quiet():
+        broker = make(close_timeout=1000.0)
+        broker.subscribe("news", Listener())
+        publish(broker, "lost")
+        start_thread(broker.close).result()
+        assert broker.stats().lost == 1
+
+
+def test_a_receiver_may_close_it(make: MakeBroker) -> None:
+    broker = make()
+    closed = threading.Event()
+
+    def close(publication: object) -> None:
+        broker.close()
+        closed.set()
+
+    broker.subscribe("news", close)
+    publish(broker, "x")
+    wait_for(closed)
+
+
+def test_one_that_is_forgotten_ends_and_sends_first(make: MakeBroker, shared_redis: RedisServer) -> None:
+    listener = subscribed(make(prefix="forgotten"))
+    before = len(threads())
+    broker = RedisBroker(shared_redis.url, prefix="forgotten")
+    reference = weakref.ref(broker)
+    for number in range(100):
+        publish(broker, str(number))
+    del broker
+    gc.collect()
+    assert reference() is None
+    until(lambda: len(threads()) == before)
+    listener.wait_for_number(100)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_publishes_by_a_connection_of_its_own(make: MakeBroker) -> None:
+    broker, other = make(), make()
+    listener, elsewhere = subscribed(broker), subscribed(other)
+    publish(broker, "before")
+    listener.wait_for("before")
+
+    def child() -> None:
+        publish(broker, "of the child")
+        own = subscribed(broker, "sport")
+        publish(broker, "goal", "sport")
+        own.wait_for("goal")
+        assert listener.texts == ["before"]
+        broker.close()
+
+    in_child(child)
+    publish(broker, "of the parent")
+    listener.wait_for("before", "of the child", "of the parent")
+    elsewhere.wait_for("before", "of the child", "of the parent")
+    assert broker.stats().reconnections == 0
+
+
+# --- what can't be ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"url": "http://localhost"},
+        {"url": "redis://localhost/0?colour=blue"},
+        {"url": "redis://localhost/0?socket_timeout=soon"},
+        {"probe_interval": 0},
+        {"max_buffered": 0},
+        {"when_full": "panic"},
+    ],
+)
+def test_arguments_that_can_not_be(options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        RedisBroker(**options)  # type: ignore[arg-type]
+
+
+# --- managers ---------------------------------------------------------------------------------------------------------
+
+
+def on_topic(stage: Stage, manager: object) -> Peer:
+    websocket, peer = stage.connect(manager, EchoRecorder)  # type: ignore[arg-type]
+    wait_for(websocket.was_opened)
+    websocket.subscribe("news")
+    return peer
+
+
+def test_managers_by_url_share_topics_and_broadcasts(stage: Stage, shared_redis: RedisServer) -> None:
+    first, second = stage.manager(broker=shared_redis.url), stage.manager(broker=shared_redis.url, workers=0)
+    peers = [on_topic(stage, first), on_topic(stage, second)]
+    for manager in (first, second):
+        assert manager.broker.wait_subscribed(PATIENCE)
+    first.publish("news", "é")
+    second.broadcast(b"\xff", binary=True)
+    for peer in peers:
+        assert {peer.receive_message(), peer.receive_message()} == {"é".encode(), b"\xff"}
+    assert second.stats().broadcasts == 1
+    for manager in (first, second):
+        until(lambda manager=manager: manager.stats().deliveries == 1)  # type: ignore[misc]
+        assert manager.stats().broker.received == 2
+
+
+def test_a_manager_that_is_started_again_has_a_broker_again(stage: Stage, shared_redis: RedisServer) -> None:
+    manager = stage.manager(broker=shared_redis.url)
+    before = manager.broker
+    manager.stop()
+    manager.join(PATIENCE)
+    with pytest.raises(BrokerError):
+        before.publish(Publication("news", OPCODE_TEXT, b"x"))
+    manager.start()
+    peer = on_topic(stage, manager)
+    manager.publish("news", "again")
+    assert peer.receive_text() == "again"
+    manager.broadcast("to all")
+    assert peer.receive_text() == "to all"
+
+
+def test_a_manager_starts_and_stops_without_redis(stage: Stage, tmp_path: Path) -> None:
+    with quiet():
+        manager = stage.manager(broker=f"redis://127.0.0.1:{free_port()}/0")
+        peer = on_topic(stage, manager)
+        manager.publish("news", "waits")
+        peer.send(peer.text("the websocket is served"))
+        assert peer.receive_text() == "the websocket is served"
+        until(lambda: not manager.stats().broker.connected)
+        assert manager.stats().broker.waiting == 1
+        stage.close()
