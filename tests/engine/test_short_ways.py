@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import Counter
 from types import SimpleNamespace
 from typing import Any
@@ -41,10 +42,9 @@ class Engine:
         self.ready: list[Any] = []
         self.read_at = 7.0
         self.counters = SimpleNamespace(controls_received=Counter())
-        self.lifecycle: Any = self
 
     def make_lock(self) -> Any:
-        return SimpleNamespace(acquire=bool, release=bool, __enter__=bool)
+        return threading.RLock()
 
     def clock(self) -> float:
         return 5.0
@@ -58,7 +58,7 @@ class Engine:
     def watch(self, connection: Connection) -> None:
         self.asked.append("watch")
 
-    def end_reading(self, connection: Connection) -> None:
+    def read_ended(self, owner: Any) -> None:
         self.asked.append("end")
 
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ws4py.closing import CLOSED
 from ws4py.deadline import MessageDeadline
 from ws4py.engine.core import Core
 from ws4py.engine.host import NOBODY, Owner
-from ws4py.engine.inbox import OPENED, Item
+from ws4py.engine.inbox import END, OPENED, Item
 from ws4py.engine.outgoing import Outgoing
 from ws4py.engine.traffic import Traffic
 from ws4py.keepalive import Keepalive
@@ -55,6 +56,7 @@ class Connection(Outgoing):
         "reading_paused",
         "released",
         "scheduled",
+        "tcp_ended",
         "timer_slot",
         "watched",
     )
@@ -79,6 +81,7 @@ class Connection(Outgoing):
         self.reading_paused = False  # the inbox is full
         self.read_ended = False  # nothing more is read: END is in the inbox, or was
         self.eof_sent = False  # all is written, and the peer was told that nothing more comes
+        self.tcp_ended = False  # both directions are, and only the descriptor is left
         self.deadline = 0.0  # until when the closing handshake may take
         self.keepalive: Keepalive | None = None
         self.rate = make_rate(limits)
@@ -233,6 +236,106 @@ class Connection(Outgoing):
         return not self.scheduled and self.inbox is None
 
     # --- the end ------------------------------------------------------------------------------------------------------
+    # Its way: end_reading() puts END into the inbox, and answers the peer's Close if no handler is still to answer its
+    # messages. For END, Member._finish calls WebSocket.terminate, and that closed(); then it has the engine call
+    # update(), which ends TCP when all is written, and gives the descriptor back when closed() has returned.
+
+    def end_reading(self, lost: bool = False) -> None:
+        """Nothing more comes of the peer: let the last callbacks run, and the answer to a Close be sent. For the thread
+        that polls.
+
+        :param lost: nothing more goes to it either: the socket is dropped, and what waits to be written with it.
+        """
+        if self.read_ended and not (lost and self.closing.state is not CLOSED):
+            return
+        engine = self.engine
+        engine.mark_dirty(self)  # for update()
+        if lost:
+            self.watched = True
+            self.discard_output()
+            self.closing.lose()
+            if self.read_ended:
+                return
+        idle = self.idle
+        self.read_ended = True
+        self.message_deadline = None
+        self.stream.stop_reading()
+        self.deadline = engine.clock() + self.limits.close_timeout
+        engine.read_ended(self.owner)
+        try:
+            if idle:  # else the answers to the messages before the Close go first
+                self.reply_to_close()
+        finally:  # whatever else fails, closed() is owed
+            with self.lock:
+                self.inbox = [*(self.inbox or ()), END]
+                due = self._schedule()
+            if due:
+                engine.ready.append(self.owner)
+
+    def reply_to_close(self) -> None:
+        """Send the Close that the end of reading calls for, if one is still to be sent; nothing is sent after it. A
+        second call does nothing. Any thread may call.
+        """
+        with self.lock:
+            self.needs_update = True
+            if self.send_ended:
+                return
+            reply = self.closing.reply()
+            sender = self.sender
+            if sender is not None and sender.close is not None:
+                reply, sender.close = sender.close, None
+            if reply is not None:
+                self.append_close(reply)
+            self.send_ended = True
+            if sender is not None:
+                sender.end()
+        self.engine.mark_dirty(self)
+
+    def update(self, given_up: bool = False) -> None:
+        """See what is to be done after something was written or the state has changed. For the thread that polls.
+
+        :param given_up: ``closed()`` is waited for no longer.
+        """
+        if self.released:
+            return
+        self.needs_update = False
+        engine, closing, transport = self.engine, self.closing, self.transport
+        lifecycle = engine.lifecycle
+        if closing.sent is not None and not self.deadline:
+            self.deadline = engine.clock() + self.limits.close_timeout
+        if self.read_ended and not self.eof_sent and closing.state is not CLOSED:
+            if self.sent_all:
+                self.eof_sent = True
+                transport.send_eof()
+                if closing.ends_tcp(self.stream.always_mask):
+                    closing.lose()
+            else:
+                self.needs_update = True  # until the last is written
+        if closing.state is not CLOSED:
+            if self.deadline:
+                lifecycle.reset_timer(self)
+            if self.reading_paused:
+                self.needs_update = self.refresh_reading_paused() or self.needs_update
+        elif not self.tcp_ended:
+            self.tcp_ended = True
+            lifecycle.wheel.cancel(self)
+            try:
+                transport.shutdown()
+            except BaseException:
+                engine.mark_dirty(self)  # for what follows here
+                raise
+        if self.schedule():
+            engine.ready.append(self.owner)
+        engine.watch(self)
+        if closing.state is not CLOSED or not (self.owner.finished or given_up):
+            return
+        self.released = True
+        try:
+            if engine.forget(self):  # else the application has closed it, and its number is another one's
+                transport.close()
+        finally:
+            engine.released(self.owner, self)
+            self.part()
 
     def abandon(self, abandoned: Callable[[], object]) -> None:
         """Send nothing more, and call no callback that no worker has been asked for.

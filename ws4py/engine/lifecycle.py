@@ -1,5 +1,5 @@
-"""The life of a connection, from its adoption to the release of its descriptor, and its timers. For the thread that
-polls.
+"""How connections come to be watched, their timers, and how one is let go that has not ended. For the thread that
+polls. How one ends is :mod:`ws4py.engine.connection`'s.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import Final
 from ws4py.closing import CLOSED, KEEPALIVE_TIMEOUT
 from ws4py.engine.connection import Connection
 from ws4py.engine.core import Core
-from ws4py.engine.inbox import END
 from ws4py.engine.timers import TimerWheel
 from ws4py.framing import OPCODE_PING
 from ws4py.keepalive import Keepalive, Verdict
@@ -25,14 +24,7 @@ SLOW_TICK: Final = 60.0
 
 
 class Lifecycle:
-    """What becomes of the connections of an engine.
-
-    The end of one goes through :meth:`end_reading` (its last callbacks are due), :meth:`update` (they have returned and
-    all is written) and :meth:`release`; :meth:`abort` is the short way to the first and leaves out the writing.
-
-    Who begins it is ``Reader.decode`` (the peer has sent its Close, or broken a rule), :meth:`on_timer` (a time is up),
-    or who calls :meth:`abort` (the socket is lost). ``end_reading`` puts ``END`` into the inbox, for which
-    ``Member._finish`` calls ``WebSocket.terminate``, and that ``closed()``; then it has the engine call ``update``.
+    """What becomes of the connections of an engine, until their end has begun.
 
     :param engine: whose connections these are.
     """
@@ -53,95 +45,11 @@ class Lifecycle:
             self._engine.reader.take_in(connection, early)
         self._engine.watch(connection)
 
-    def update(self, connection: Connection) -> None:
-        """See what a connection needs after something was written or its state has changed."""
-        if connection.released:
-            return
-        connection.needs_update = False
-        closing = connection.closing
-        if closing.sent is not None and not connection.deadline and not connection.read_ended:
-            connection.deadline = self._engine.clock() + connection.limits.close_timeout
-            self.reset_timer(connection)
-        if connection.read_ended and not connection.eof_sent and closing.state is not CLOSED:
-            if connection.sent_all:
-                connection.eof_sent = True
-                connection.transport.send_eof()
-                if closing.ends_tcp(connection.stream.always_mask):
-                    self._end_tcp(connection)
-            else:
-                connection.needs_update = True  # until the last is written
-        if closing.state is not CLOSED and connection.reading_paused:
-            connection.needs_update = connection.refresh_reading_paused() or connection.needs_update
-        if connection.schedule():
-            self._engine.ready.append(connection.owner)
-        if closing.state is not CLOSED:
-            self._engine.watch(connection)
-        elif connection.owner.finished:
-            self.release(connection)
-
-    def end_reading(self, connection: Connection) -> None:
-        """Nothing more comes of this connection: let its last callbacks run, and the answer to a Close be sent."""
-        if connection.read_ended:
-            return
-        idle = connection.idle
-        connection.read_ended = True
-        connection.message_deadline = None
-        connection.stream.stop_reading()
-        connection.deadline = self._engine.clock() + connection.limits.close_timeout
-        self.reset_timer(connection)
-        self._engine.read_ended(connection.owner)
-        try:
-            if idle:  # else the answers to the messages before the Close go first
-                connection.reply_to_close()
-        finally:  # whatever else fails, closed() is owed
-            if connection.deliver([END], 0):
-                self._engine.ready.append(connection.owner)
-            self._engine.look_again(connection)
-
-    def _end_tcp(self, connection: Connection) -> None:
-        """End both directions; the descriptor is kept until ``closed()`` has returned."""
-        connection.closing.lose()
-        self.wheel.cancel(connection)
-        try:
-            connection.transport.shutdown()
-        finally:
-            self._engine.watch(connection)
-
-    def abort(self, connection: Connection) -> None:
-        """Drop the socket, whatever its peer does."""
-        if connection.closing.state is CLOSED and connection.read_ended:
-            return
-        connection.watched = True
-        connection.discard_output()
-        try:
-            self.end_reading(connection)
-        finally:
-            self._engine.look_again(connection)
-            self._end_tcp(connection)
-
     def drop(self, connection: Connection) -> None:
-        """Drop the socket, also of a connection that was not read yet."""
+        """Drop the socket, whatever its peer does; also of a connection that was not read yet."""
         if not connection.watched:
             self.adopt(connection)
-        self.abort(connection)
-
-    def release(self, connection: Connection) -> None:
-        """``closed()`` has returned: give the descriptor back."""
-        owned = self._engine.connections.get(connection.fd) is connection
-        if not owned and connection not in self._engine.displaced:
-            return
-        with self._engine.lock:
-            if owned:
-                del self._engine.connections[connection.fd]
-            self._engine.displaced.discard(connection)
-        connection.released = True
-        self._engine.unread.pop(connection, None)
-        try:
-            if owned:
-                connection.transport.close()
-        finally:
-            self._engine.released(connection.owner, connection)
-            connection.part()
+        connection.end_reading(lost=True)
 
     def remove(self, connection: Connection, removed: Callable[[], object]) -> bool:
         """Forget a connection without ending it; return whether that was done.
@@ -192,20 +100,20 @@ class Lifecycle:
         if connection.closing.state is CLOSED:
             return
         if connection.transport.closed:
-            self.abort(connection)  # by the application, whose affair it is, but a place in the limits is ours
+            connection.end_reading(
+                lost=True
+            )  # by the application, whose affair it is, but a place in the limits is ours
         elif not connection.deadline:
             self._keep_alive(connection, now)
         elif now < connection.deadline:
             self.reset_timer(connection)
         elif connection.read_ended and not connection.sent_all and not connection.buffered:
             # A handler still blocks, so the peer's Close is not answered yet: that is due now.
-            connection.reply_to_close()
             connection.deadline = now + connection.limits.close_timeout
-            self.reset_timer(connection)
-            self._engine.look_again(connection)
+            connection.reply_to_close()
         else:
             self._engine.count_limit("close_timeout")
-            self.abort(connection)
+            connection.end_reading(lost=True)
 
     def _keep_alive(self, connection: Connection, now: float) -> None:
         """Send the Ping that is due, or give up a peer of whom nothing has come since."""
@@ -224,7 +132,7 @@ class Lifecycle:
             self._engine.count_limit("ping_timeout")
             connection.give_up(KEEPALIVE_TIMEOUT)
             self._engine.send([connection])
-            self.abort(connection)
+            connection.end_reading(lost=True)
             return
         if verdict is Verdict.PING and keepalive.payload is not None:
             connection.send_control_now(OPCODE_PING, keepalive.payload)

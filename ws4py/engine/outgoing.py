@@ -336,25 +336,6 @@ class Outgoing:
         if self.sender is not None:
             self.sender.end()
 
-    def reply_to_close(self) -> bool:
-        """Send the Close that the end of reading calls for, if one is still to be sent; nothing is sent after it. Tell
-        whether the engine has to be told that there is something to write. A second call does nothing.
-        """
-        with self.lock:
-            self.needs_update = True
-            if self.send_ended:
-                return False
-            reply = self.closing.reply()
-            sender = self.sender
-            if sender is not None and sender.close is not None:
-                reply, sender.close = sender.close, None
-            if reply is not None:
-                self.append_close(reply)
-            self.send_ended = True
-            if sender is not None:
-                sender.end()
-            return self.outbox is not None and self.outbox.waiting
-
     @property
     def stalled(self) -> bool:
         """Whether callbacks have to wait until the peer has read something."""

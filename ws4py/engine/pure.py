@@ -6,6 +6,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ws4py.closing import CLOSED
@@ -108,7 +109,8 @@ class Engine:
     def close(self) -> None:
         """Give back what it waits with, and the descriptors of connections that are left."""
         for connection in [*self.connections.values(), *self.displaced]:
-            self.attempt(self.lifecycle.release, connection)
+            connection.closing.lose()
+            self.attempt(partial(Connection.update, given_up=True), connection)
         wakeup, relay, poller = self._wakeup, self.relay, self.poller
         self.forget_poller()
         if relay is not None:
@@ -165,9 +167,15 @@ class Engine:
         if self._sleeping:
             self.wake()
 
-    def look_again(self, connection: Connection) -> None:
-        """Have the next cycle look at a connection. For the thread that polls."""
-        self._dirty.append(connection)
+    def forget(self, connection: Connection) -> bool:
+        """Have a connection no more; tell whether its descriptor is still its own. For the thread that polls."""
+        with self.lock:
+            owned = self.connections.get(connection.fd) is connection
+            if owned:
+                del self.connections[connection.fd]
+            self.displaced.discard(connection)
+        self.unread.pop(connection, None)
+        return owned
 
     def drop(self, connection: Connection) -> None:
         """Have the next cycle drop a connection's socket."""
@@ -286,7 +294,7 @@ class Engine:
         logger.error("%s is ended: what was done for it raised", connection.owner, exc_info=error)
         self.count("faults")
         try:
-            self.lifecycle.abort(connection)
+            connection.end_reading(lost=True)
         except BaseException:
             logger.exception("%s is ended, but not in order", connection.owner)
         self._throw(error)
@@ -310,7 +318,7 @@ class Engine:
                     self.lifecycle.adopt(connection)
                 if connection.transport.blocked or connection.closing.state is CLOSED:
                     connection.dirty = False
-                    self.lifecycle.update(connection)
+                    connection.update()
                 else:
                     connections.append(connection)
             except BaseException as error:  # noqa: BLE001 - this thread is there for all connections
@@ -325,7 +333,7 @@ class Engine:
         for connection in connections:
             data = connection.take_output()
             if data is None:
-                self.attempt(self.lifecycle.update, connection)
+                self.attempt(Connection.update, connection)
                 continue
             if data and not data[0] & 0x08:  # a Ping of ours is no sign of life
                 connection.active_at = now
@@ -341,14 +349,14 @@ class Engine:
                         continue
                 elif isinstance(result, OSError):
                     logger.debug("Could not write to %s: %s", connection.owner, result)
-                    self.lifecycle.abort(connection)
+                    connection.end_reading(lost=True)
                     continue
                 elif isinstance(result, BaseException):
                     self.fail(connection, result)
                     continue
                 else:
                     connection.output_left(result)
-                self.lifecycle.update(connection)
+                connection.update()
             except BaseException as error:  # noqa: BLE001 - this thread is there for all connections
                 self.fail(connection, error)
 
@@ -417,7 +425,7 @@ class Engine:
         """A read has raised."""
         if isinstance(error, OSError):
             logger.debug("Could not read from %s: %s", connection.owner, error)
-            self.lifecycle.abort(connection)
+            connection.end_reading(lost=True)
         elif isinstance(error, BaseException):
             self.fail(connection, error)
 
@@ -486,6 +494,6 @@ class Engine:
                 self.poller.modify(connection.fd, interest)
         except (OSError, ValueError) as error:
             logger.error("%s can't be watched: %s", connection.owner, error)
-            self.lifecycle.abort(connection)
+            connection.end_reading(lost=True)
             return
         connection.interest = interest

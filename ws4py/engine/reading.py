@@ -43,7 +43,7 @@ class Reader:
         """Take in what was just read of a connection: ``b""`` is its end."""
         engine = self._engine
         if not data:
-            engine.lifecycle.abort(connection)
+            connection.end_reading(lost=True)
             return
         traffic = connection.traffic
         if traffic is None:
@@ -95,13 +95,13 @@ class Reader:
         if stream.ended:  # the peer has sent its Close, or broken a rule
             if stream.error is not None:
                 self._count_failure(connection, stream.error)
-            engine.lifecycle.end_reading(connection)
+            connection.end_reading()
             return
         excess = None if rate is None else rate.excess(stream)
         if excess is not None:
             engine.count_limit(excess.limit)
             connection.give_up(CloseControlMessage(CloseCode.POLICY_VIOLATION, excess.reason))
-            engine.lifecycle.end_reading(connection)
+            connection.end_reading()
             return
         unfinished = stream.unfinished
         if unfinished:
@@ -185,5 +185,5 @@ class Reader:
             return False
         engine.count_limit("message_timeout")
         connection.give_up(MESSAGE_TIMEOUT)
-        engine.lifecycle.end_reading(connection)
+        connection.end_reading()
         return True

@@ -189,8 +189,7 @@ class Member(Named):
         """Answer the peer's Close if that is still to be done, and call closed()."""
         connection = self.connection
         try:
-            if connection.reply_to_close():
-                connection.engine.mark_dirty(connection)  # closed() may take its time
+            connection.reply_to_close()  # closed() may take its time
             self.finishing = True
             try:
                 self._call(self.websocket.terminate)
