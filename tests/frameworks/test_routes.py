@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from tests.framework_app import WORKERS, Room
+from tests.helpers import until
 from tests.hosting import Hosted
 from tests.serving import PATIENCE
 
@@ -123,9 +124,12 @@ def test_connections_to_the_database(server: Hosted) -> None:
                 assert ask(client, "x").endswith(" 42")
 
         run_all([lambda client=client: talk(client) for client in clients])  # type: ignore[misc]
-        now, most = map(int, server.get("/connections").body.split())
-        assert now == 0
-        assert 1 <= most <= (WORKERS if "cheroot" in str(server.process.args) else 32)
+
+        def figures() -> tuple[int, ...]:
+            return tuple(map(int, server.get("/connections").body.split()))
+
+        until(lambda: figures()[0] == 0)  # the answer of the last callback comes before its connection is given back
+        assert 1 <= figures()[1] <= (WORKERS if "cheroot" in str(server.process.args) else 32)
 
 
 def run_all(functions: list[Callable[[], None]]) -> None:
