@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from ws4py.computed import computed
 from ws4py.exc import ConnectionClosed, ManagerError
 from ws4py.limits import OverflowPolicy
+from ws4py.messaging import Message, encode_payload
 
 __all__ = ["Position", "Publication", "Recovery", "Subscribing"]
 
@@ -120,6 +121,20 @@ class Subscribing:
         member = self._member()
         if member is not None:
             member.topics.unsubscribe(member, topic)
+
+    def publish(
+        self, topic: str, message: str | bytes | bytearray | Message, binary: bool = False, key: str | None = None
+    ) -> None:
+        """Send a message to every websocket on a topic of its manager's; see
+        :meth:`ws4py.manager.WebSocketManager.publish`. Any thread may call.
+
+        :raises ConnectionClosed: if the websocket is closed.
+        :raises ManagerError: if no manager runs it, or in a forked process.
+        """
+        member = self._member()
+        if member is None:
+            raise ConnectionClosed("Cannot publish by a websocket that is closed")
+        member.topics.publish(topic, *encode_payload(message, binary), key)
 
     @computed
     def topics(self) -> frozenset[str]:

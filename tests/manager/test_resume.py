@@ -398,10 +398,13 @@ def test_what_is_delivered_twice_comes_once(stage: Stage) -> None:
 
 
 def test_an_interruption_closes_those_who_may_miss_nothing(stage: Stage) -> None:
-    broker = MemoryBroker()
-    receivers: list[Any] = []
-    broker.subscribe = lambda topic, receiver: receivers.append(receiver)  # type: ignore[method-assign]
-    manager = stage.manager(history=HISTORY, broker=broker)
+    receivers: dict[str, Any] = {}
+
+    class Held(MemoryBroker):
+        def subscribe(self, topic: str, receiver: Any) -> None:
+            receivers[topic] = receiver
+
+    manager = stage.manager(history=HISTORY, broker=Held())
     peers = []
     for number in range(3):
         websocket, peer = connected(stage, manager)
@@ -411,9 +414,9 @@ def test_an_interruption_closes_those_who_may_miss_nothing(stage: Stage) -> None
         else:
             websocket.subscribe("news")
         if number == 1:
-            receivers[0](Publication("news", OPCODE_TEXT, b"a", Position("e", 0)))
-    receivers[0](Interruption("news"))
-    receivers[0](Interruption("sport"))
+            receivers["news"](Publication("news", OPCODE_TEXT, b"a", Position("e", 0)))
+    receivers["news"](Interruption("news"))
+    receivers["news"](Interruption("sport"))
     plain, follower, gated = peers
     assert plain.receive_text() == "a"
     for peer in (follower, gated):

@@ -258,6 +258,7 @@ class Topics:
 
     def publish(self, name: str, opcode: int, payload: bytes, key: str | None = None) -> None:
         """See :meth:`ws4py.manager.WebSocketManager.publish`."""
+        self._check_process()
         check_name(name)
         if opcode > OPCODE_BINARY:
             raise ValueError("A control frame can't be published")
