@@ -17,7 +17,6 @@ pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="th
 
 GUNICORNS = [name for name in KINDS if name.startswith("gunicorn")]
 ALL = list(KINDS)
-LOGGING = [name for name in GUNICORNS if name != "gunicorn-gevent"]
 NEWEST = ["gunicorn-gthread", "gunicorn-sync"]
 MANY = 40
 
@@ -123,7 +122,7 @@ def test_early_frames_that_are_lost(kind: str) -> None:
         peer.echo("later")
 
 
-@shows("log", *LOGGING, "werkzeug", "werkzeug-single", "werkzeug-reloader", "flask", "wsgiref", "django", "uwsgi")
+@shows("log", *GUNICORNS, "werkzeug", "werkzeug-single", "werkzeug-reloader", "flask", "wsgiref", "django", "uwsgi")
 def test_the_access_log(kind: str) -> None:
     """Each handshake has its line, and nothing else is said of it."""
     with Door(kind) as server:

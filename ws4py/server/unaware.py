@@ -15,7 +15,7 @@ import socket
 import ssl
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any
 from wsgiref.util import is_hop_by_hop
 
 from ws4py.exc import HandshakeError
@@ -53,12 +53,15 @@ class SocketServer(ServerAdapter):
     ) -> Iterable[bytes]:
         """See :meth:`ServerAdapter.upgrade`.
 
-        :raises BrokenPipeError: under gevent: so its servers learn that there is nothing left to answer.
         :raises HandshakeError: if a header would break out of its line; nothing was written then.
         """
         head = format_head(f"HTTP/1.1 {SWITCHING}", headers)
+        # PEP 3333 forbids the headers of the connection, and some servers insist. The client has them already.
+        others = [header for header in headers if not is_hop_by_hop(header[0])]
         if rawsocket.is_gevents(self.socket):
             self._upgrade_greenlet(websocket, environ, head)
+            start_response(SWITCHING, others)
+            return _Gone()
         try:
             sock, far = standin.take(self.socket)
         except OSError as error:
@@ -69,16 +72,13 @@ class SocketServer(ServerAdapter):
         if not self._run(websocket, head, environ.get("REMOTE_ADDR")):
             websocket.sock = None
             sock.close()
-        # PEP 3333 forbids the headers of the connection, and some servers insist. The client has them already.
-        self.answer(start_response, [header for header in headers if not is_hop_by_hop(header[0])])
+        self.answer(start_response, others)
         return _Body(far)
 
-    def _upgrade_greenlet(self, websocket: WebSocket, environ: dict[str, Any], head: bytes) -> NoReturn:
+    def _upgrade_greenlet(self, websocket: WebSocket, environ: dict[str, Any], head: bytes) -> None:
         """Answer with ``head`` on a socket of gevent, which is the websocket's from then on.
 
         Its number can't be another socket's, since the hub's loop may watch it.
-
-        :raises BrokenPipeError: always.
         """
         from ws4py.backends.greenlets import close_socket, take_socket
 
@@ -87,7 +87,6 @@ class SocketServer(ServerAdapter):
         if not self._run(websocket, head, environ.get("REMOTE_ADDR")):
             taken, websocket.sock = websocket.sock, None
             close_socket(taken)
-        raise BrokenPipeError(errno.EPIPE, "The connection of this request is a websocket's")
 
     def _run(self, websocket: WebSocket, head: bytes, address: str | None) -> bool:
         """Write the 101, and have the manager run the websocket; return False if the client is gone."""
@@ -132,6 +131,15 @@ class _Body:
 
     def close(self) -> None:
         standin.close_far(self._far)
+
+
+class _Gone:
+    """The body of a response that can't be written, since the connection is another's: so a server learns that, which
+    then logs its request, and forgets it.
+    """
+
+    def __iter__(self) -> Iterator[bytes]:
+        raise BrokenPipeError(errno.EPIPE, "The connection of this request is a websocket's")
 
 
 class Unsupported(UnknownServer):
