@@ -14,10 +14,11 @@ HERE = Path(__file__).resolve().parent
 DEMO = "ws4py.demo"
 
 # What is compiled, with its sources: those in C need no Python. Whatever cannot be compiled here is left out.
+NATIVE = [f"ws4py/native/{name}.c" for name in ("masking", "parsing", "utf8")]
 COMPILED = {
-    "ws4py.native.framing": ["ws4py/native/framing.pyx", "ws4py/native/masking.c"],
+    "ws4py.native.framing": ["ws4py/native/framing.pyx", *NATIVE],
 }
-HEADERS = ["ws4py/native/masking.h"]
+HEADERS = [f"{source[:-2]}.h" for source in NATIVE]
 
 CHERRYPY = ["cherrypy>=18.8"]
 CHEROOT = ["cheroot>=10"]

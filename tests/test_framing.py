@@ -29,6 +29,7 @@ from ws4py.framing import (
     build_frame,
     fragments,
 )
+from ws4py.messaging import BinaryMessage, TextMessage
 
 KEY = b"\x37\xfa\x21\x3d"  # the one of the examples in section 5.7
 FIN = 0x80
@@ -408,11 +409,18 @@ def test_nothing_is_handed_on_before_a_header_is_whole(role: Role) -> None:
 # --- a whole message at once ----------------------------------------------------------------------------------------
 
 
+def taken_whole(parser: FrameParser, data: bytes) -> bytes | None:
+    """Return the payload of the message that a parser takes; None if it leaves it to be fed."""
+    message = parser.take_message(data, TextMessage, BinaryMessage)
+    assert message is None or type(message) is (TextMessage if data[0] & 1 else BinaryMessage)
+    return None if message is None else message.data
+
+
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 125])
 @pytest.mark.parametrize("first", [0x81, 0x82])
 def test_a_short_message_that_comes_by_itself_is_taken_whole(role: Role, first: int, size: int) -> None:
     payload = bytes(range(size))
-    assert role.parser().take_whole(role.frame(first, payload)) == payload
+    assert taken_whole(role.parser(), role.frame(first, payload)) == payload
 
 
 @pytest.mark.parametrize("difference", [-1, 0, 1])
@@ -420,9 +428,10 @@ def test_nothing_else_is_taken_whole(role: Role, difference: int) -> None:
     """Whatever the header: what is taken is what the parser would have found, and nothing is left out."""
     for first in range(256):
         for second in range(256):
-            data = bytes((first, second)) + bytes(range((second & 0x7F) + (4 if role.masked else 0)))
+            length = (second & 0x7F) + (4 if role.masked else 0)
+            data = bytes((first, second)) + bytes(number % 100 for number in range(length))  # ASCII if it is a text
             data = data[:-1] if difference < 0 else data + bytes(difference)
-            payload = role.parser().take_whole(data)
+            payload = taken_whole(role.parser(), data)
             right = first in (0x81, 0x82) and second & 0x7F < 126 and bool(second & 0x80) is role.masked
             assert (payload is not None) is (right and not difference)
             if payload is not None:
@@ -457,9 +466,16 @@ def test_short_frames_are_parsed_as_any_others(role: Role, limit: int | None, mo
     assert by_the_short_way == [parse(wire) for wire in wires]
 
 
+def test_a_text_that_is_not_ascii_is_not_taken_whole(role: Role) -> None:
+    """It has to be checked, and the connection may have to be closed."""
+    for payload in ("é".encode(), b"\xff"):
+        assert taken_whole(role.parser(), role.frame(0x81, payload)) is None
+        assert taken_whole(role.parser(), role.frame(0x82, payload)) == payload
+
+
 def test_what_is_too_short_for_a_header_is_not_taken_whole(role: Role) -> None:
     wire = role.frame(0x82)
-    assert [role.parser().take_whole(wire[:size]) for size in range(len(wire))] == [None] * len(wire)
+    assert [taken_whole(role.parser(), wire[:size]) for size in range(len(wire))] == [None] * len(wire)
 
 
 def test_nothing_is_taken_whole_in_the_middle_of_something(role: Role) -> None:
@@ -467,13 +483,13 @@ def test_nothing_is_taken_whole_in_the_middle_of_something(role: Role) -> None:
     for begun in (wire[:1], wire[:-1], role.frame(0x02, b"part")):
         parser = role.parser()
         parser.feed(begun, [])
-        assert parser.take_whole(wire) is None
+        assert taken_whole(parser, wire) is None
 
 
 def test_what_is_too_large_is_not_taken_whole(role: Role) -> None:
-    assert role.parser(max_message_size=5).take_whole(role.frame(0x82, b"small")) == b"small"
-    assert role.parser(max_message_size=5).take_whole(role.frame(0x82, b"larger")) is None
-    assert role.parser(max_message_size=0).take_whole(role.frame(0x82)) == b""
+    assert taken_whole(role.parser(max_message_size=5), role.frame(0x82, b"small")) == b"small"
+    assert taken_whole(role.parser(max_message_size=5), role.frame(0x82, b"larger")) is None
+    assert taken_whole(role.parser(max_message_size=0), role.frame(0x82)) == b""
 
 
 # --- limits ---------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz import codec, harness, heads, stream
+from tests.fuzz import codec, framing, harness, heads, stream
 from tests.serving import ROOT
 
 TARGETS: dict[str, tuple[Callable[[bytes], None], int]] = {
@@ -19,6 +19,9 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], int]] = {
     "codec": (codec.check, 500),
     "heads": (heads.check, 20000),
 }
+if framing.compiled is not None:
+    TARGETS["framing"] = (framing.check, 10000)
+
 """The targets, and how often each is executed here."""
 
 CORPUS = [path for name in TARGETS for path in sorted((harness.CORPUS / name).iterdir())]

@@ -220,7 +220,7 @@ def test_a_parser_raises_only_what_is_documented_and_buffers_no_payload(is_serve
     with contextlib.suppress(WebSocketException):
         for piece in one_by_one(wire):
             parser.feed(piece, frames)
-            assert len(parser._head) < 2 + 8 + 4 + 125
+            assert parser.kept < 2 + 8 + 4 + 125
     assert sum(len(payload) for _, payload in frames) <= len(wire)
 
 

@@ -1,7 +1,7 @@
 """Frames: bytes to frames and back (RFC 6455, section 5).
 
 :class:`FrameParser` reads, :func:`build_frame` writes, :class:`Frame` is the one-frame object of 0.6. The first two,
-and :func:`apply_mask`, run compiled where that could be built: :mod:`ws4py.native`.
+:func:`apply_mask` and :func:`take_messages` run compiled where that could be built: :mod:`ws4py.native`.
 """
 
 from __future__ import annotations
@@ -40,19 +40,24 @@ __all__ = [
     "Frame",
     "FrameParser",
     "Opcode",
+    "Utf8Validator",
     "apply_mask",
     "build_frame",
     "fragments",
+    "take_messages",
 ]
 
 
 _compiled = load(FRAMING)
 if TYPE_CHECKING or _compiled is None:
-    from ws4py.pureframing import FrameParser, apply_mask, build_frame
+    from ws4py.pureframing import FrameParser, apply_mask, build_frame, take_messages
+    from ws4py.utf8validator import Utf8Validator
 else:
-    from ws4py.pureframing import FrameParser, build_frame
-
+    FrameParser = _compiled.FrameParser
+    Utf8Validator = _compiled.Utf8Validator
     apply_mask = _compiled.apply_mask
+    build_frame = _compiled.build_frame
+    take_messages = _compiled.take_messages
 
 
 def payload_size(frame: bytes) -> int:

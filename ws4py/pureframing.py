@@ -2,7 +2,8 @@
 
 This is the specification, and what runs where nothing is compiled; :mod:`ws4py.native.framing` does the same.
 Programs take the names from :mod:`ws4py.framing`, which has those that run. What is a rule about a frame's header, or
-about the order of headers, is enforced here; what a payload means is the business of :mod:`ws4py.streaming`.
+about the order of headers, is enforced here; what the payload of a fragment or of a control frame means is the business
+of :mod:`ws4py.streaming`.
 """
 
 from __future__ import annotations
@@ -10,18 +11,28 @@ from __future__ import annotations
 import enum
 import struct
 import sys
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from ws4py.exc import (
     FrameTooLargeException,
     MessageTooBigException,
     ProtocolException,
+    TextFrameEncodingException,
     TooManyFragmentsException,
     UnsupportedFrameTypeException,
     WebSocketException,
 )
 
-__all__ = ["FrameParser", "Opcode", "apply_mask", "build_frame"]
+__all__ = ["FrameParser", "Opcode", "apply_mask", "build_frame", "take_messages"]
+
+
+class _Message(Protocol):
+    """What a payload is put into."""
+
+    data: bytes
+
+
+_M = TypeVar("_M", bound=_Message)
 
 
 class Opcode(enum.IntEnum):
@@ -59,7 +70,12 @@ _to_int = int.from_bytes
 
 
 def apply_mask(data: bytes, key: bytes) -> bytes:
-    """Mask or unmask ``data`` with a 4-byte ``key`` (RFC 6455, section 5.3): the two are the same operation."""
+    """Mask or unmask ``data`` with a 4-byte ``key`` (RFC 6455, section 5.3): the two are the same operation.
+
+    :raises ValueError: for a key of another length.
+    """
+    if len(key) != 4:
+        raise ValueError("A masking key has 4 bytes")
     return _mask_short(data, key) if len(data) < _LONG_PAYLOAD else _mask_long(data, key)
 
 
@@ -96,6 +112,7 @@ def build_frame(first: int, payload: bytes, key: bytes | None = None) -> bytes:
     :param payload: at most 2**63 - 1 bytes.
     :param key: the 4 bytes to mask with, on the client's side.
     :raises FrameTooLargeException: if the payload is longer than that.
+    :raises ValueError: for a key of another length, or a first byte that is none.
     """
     size = len(payload)
     if key is None:
@@ -115,6 +132,34 @@ def build_frame(first: int, payload: bytes, key: bytes | None = None) -> bytes:
     if key is None:
         return header + payload
     return header + key + apply_mask(payload, key)
+
+
+def take_messages(frames: list[tuple[int, bytes]], found: list[_M], text: type[_M], binary: type[_M]) -> int:
+    """Make messages of frames up to the first one that is no whole message, or that an extension has touched.
+
+    :param found: what they are appended to.
+    :param text: the class of text messages.
+    :param binary: likewise.
+    :returns: of how many frames.
+    :raises TextFrameEncodingException: for a text that is not UTF-8; ``found`` then has what came before.
+    """
+    new = object.__new__
+    before = len(found)
+    for first, payload in frames:
+        if first == FIN | OPCODE_TEXT:
+            if not payload.isascii():
+                try:
+                    payload.decode()
+                except UnicodeDecodeError as error:
+                    raise TextFrameEncodingException("A text message must be UTF-8") from error
+            message = new(text)
+        elif first == FIN | OPCODE_BINARY:
+            message = new(binary)
+        else:
+            break
+        message.data = payload  # it needs none of a constructor's conversions
+        found.append(message)
+    return len(found) - before
 
 
 class _Frames(Protocol):
@@ -192,11 +237,15 @@ class FrameParser:
         """
         self._first_bytes = _RSV1_FIRST_BYTES
 
-    def take_whole(self, data: bytes) -> bytes | None:
-        """Return the unmasked payload if ``data`` is one short, whole message that no extension has touched, and no
-        more: nearly all that is read of an interactive peer. Else return None, for :meth:`feed` to parse it.
+    def take_message(self, data: bytes, text: type[_M], binary: type[_M]) -> _M | None:
+        """Return the message if ``data`` is one short, whole message that no extension has touched, and no more: nearly
+        all that is read of an interactive peer. Else return None, for :meth:`feed` to parse it: so for a text that is
+        not ASCII, too.
 
         No rule is left out: what breaks one is not such a message.
+
+        :param text: the class of a text message.
+        :param binary: likewise.
         """
         size = len(data) - 6 if self._expected_mask_bit else len(data) - 2
         if (
@@ -209,15 +258,29 @@ class FrameParser:
             or (self.max_message_size is not None and size > self.max_message_size)
         ):
             return None
-        if not self._expected_mask_bit:
-            return data[2:]
-        # As _mask_short() does, without its call.
-        return (_to_int(data[6:], "little") ^ _to_int((data[2:6] * 32)[:size], "little")).to_bytes(size, "little")
+        if self._expected_mask_bit:  # as _mask_short() does, without its call
+            mask = _to_int((data[2:6] * 32)[:size], "little")
+            payload = (_to_int(data[6:], "little") ^ mask).to_bytes(size, "little")
+        else:
+            payload = data[2:]
+        if data[0] == FIN | OPCODE_TEXT:
+            if not payload.isascii():
+                return None
+            message = object.__new__(text)
+        else:
+            message = object.__new__(binary)
+        message.data = payload  # it needs none of a constructor's conversions
+        return message
 
     @property
     def inside_message(self) -> bool:
         """Whether a data message, or any frame, has begun and not ended."""
         return bool(self._remaining or self._fragments or self._head)
+
+    @property
+    def kept(self) -> int:
+        """How many bytes are kept: of a header or a control frame that is not whole, and what :meth:`feed` has left."""
+        return len(self._head)
 
     def feed(self, data: bytes, frames: _Frames, limit: int = NO_LIMIT) -> None:
         """Parse ``data``, and append a ``(first byte, unmasked payload)`` to ``frames`` for each frame in it.

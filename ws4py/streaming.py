@@ -34,7 +34,9 @@ from ws4py.framing import (
     OPCODE_TEXT,
     RSV1,
     FrameParser,
+    Utf8Validator,
     build_frame,
+    take_messages,
 )
 from ws4py.messaging import (
     BinaryMessage,
@@ -46,7 +48,6 @@ from ws4py.messaging import (
     TextMessage,
     is_wire_code,
 )
-from ws4py.utf8validator import Utf8Validator
 
 __all__ = ["DEFAULT_MAX_FRAGMENTS", "DEFAULT_MAX_MESSAGE_SIZE", "Stream", "Utf8Validator"]
 
@@ -194,16 +195,7 @@ class Stream:
         """
         if self.more or self.ended:
             return None
-        whole = self._parser.take_whole(data)
-        if whole is None:
-            return None
-        binary = data[0] == FIN | OPCODE_BINARY
-        if not binary and not whole.isascii():
-            return None  # another text takes the long way, where it is checked
-        # What the parser found needs none of a constructor's conversions.
-        message: Message = object.__new__(BinaryMessage if binary else TextMessage)
-        message.data = whole
-        return message
+        return self._parser.take_message(data, TextMessage, BinaryMessage)
 
     def receive(self, data: bytes) -> list[Message]:
         """Take in bytes as they came from the peer; return the messages that they complete, in order.
@@ -239,7 +231,7 @@ class Stream:
         try:
             if len(data) <= size and len(waiting) <= messages and self._pieces is None and not self.more:
                 # All of it is within the limits, as nearly always.
-                del waiting[: self._take_whole(waiting, found)]
+                del waiting[: take_messages(waiting, found, TextMessage, BinaryMessage)]
             if waiting or self._pieces is not None:
                 self._decode_frames(waiting, found, messages, size)
         except WebSocketException as error:
@@ -276,30 +268,12 @@ class Stream:
                     if self.ended:
                         return
                 elif first == FIN | OPCODE_TEXT or first == FIN | OPCODE_BINARY:
-                    self._take_whole([frame], found)
+                    take_messages([frame], found, TextMessage, BinaryMessage)
                     made += len(payload)
                 else:
                     made += self._receive_fragment(first, payload, found, size - made)
         finally:
             del waiting[:taken]
-
-    def _take_whole(self, frames: list[tuple[int, bytes]], found: list[Message]) -> int:
-        """Make messages of frames up to the first one that is no whole message; return of how many."""
-        new = object.__new__
-        before = len(found)
-        for first, payload in frames:
-            if first == FIN | OPCODE_TEXT:
-                if not payload.isascii():
-                    _check_utf8(payload)
-                message: Message = new(TextMessage)
-            elif first == FIN | OPCODE_BINARY:
-                message = new(BinaryMessage)
-            else:
-                break
-            # What the parser found needs none of a constructor's conversions.
-            message.data = payload
-            found.append(message)
-        return len(found) - before
 
     def _fail(self, failure: WebSocketException) -> None:
         self.failure = type(failure)
@@ -452,13 +426,6 @@ class Stream:
     def pong(self, data: str | bytes | bytearray = b"") -> bytes:
         """Return the frame of a Pong."""
         return PongControlMessage(data).single(self.always_mask)
-
-
-def _check_utf8(data: bytes) -> None:
-    try:
-        data.decode()
-    except UnicodeDecodeError as error:
-        raise TextFrameEncodingException("A text message must be UTF-8") from error
 
 
 def _parse_close(payload: bytes) -> CloseControlMessage:
