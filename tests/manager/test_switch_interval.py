@@ -21,6 +21,7 @@ def usual() -> Iterator[float]:
 
 def running(interval: float | None) -> WebSocketManager:
     manager = WebSocketManager(switch_interval=interval)
+    manager.daemon = True
     manager.start()
     return manager
 
@@ -57,6 +58,21 @@ def test_what_the_application_sets_meanwhile_stays() -> None:
     sys.setswitchinterval(0.003)
     end(manager)
     assert sys.getswitchinterval() == pytest.approx(0.003)
+
+
+def test_what_the_application_sets_meanwhile_is_what_others_begin_and_end_with() -> None:
+    first, second = running(0.001), running(0.002)
+    sys.setswitchinterval(0.0005)
+    end(first)
+    assert sys.getswitchinterval() == pytest.approx(0.0005), "less than the second one asks for"
+    sys.setswitchinterval(0.0001)
+    third = running(0.0003)
+    assert sys.getswitchinterval() == pytest.approx(0.0001)
+    sys.setswitchinterval(0.004)
+    end(third)
+    assert sys.getswitchinterval() == pytest.approx(0.002)
+    end(second)
+    assert sys.getswitchinterval() == pytest.approx(0.004)
 
 
 def test_a_manager_that_is_started_again_asks_again() -> None:
