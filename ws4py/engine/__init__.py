@@ -14,8 +14,8 @@ the cycle:
 ``connection.take() -> messages``, ``rest()``
     what the callbacks are to be run for, in order: :data:`~ws4py.engine.inbox.OPENED` first,
     :data:`~ws4py.engine.inbox.END` last. One worker at a time.
-``drop(connection)``, ``remove(connection)``, ``wake()``, ``fileno()``
-    drop a socket, let one go, have a waiting cycle come back, let another loop watch.
+``drop(connection)``, ``remove(connection)``, ``wake()``
+    drop a socket, let one go, have a waiting cycle come back.
 """
 
 from ws4py.engine.connection import Connection

@@ -121,16 +121,8 @@ class Engine:
                 poller.release()
         self._dirty.clear()
         self._dropped.clear()
-        while self._asked:
-            self._asked.popleft()()
+        self._do_asked()
         self.unread.clear()
-
-    def fileno(self) -> int:
-        """Return a descriptor that is readable when a cycle has something to do, for another loop to watch; -1 if the
-        poller has none.
-        """
-        fileno = getattr(self.poller, "fileno", None)
-        return -1 if fileno is None else int(fileno())
 
     def wake(self) -> None:
         """Have a cycle that waits come back. Any thread may call."""
@@ -256,12 +248,7 @@ class Engine:
                 self.attempt(self.lifecycle.on_timer, connection)
         while self._dropped:
             self.attempt(self.lifecycle.drop, self._dropped.popleft())
-        while self._asked:
-            try:
-                self._asked.popleft()()
-            except BaseException as error:
-                logger.exception("What was left to the thread that polls raised")
-                self._throw(error)
+        self._do_asked()
         self._write()
         relay = self.relay
         if relay is not None and relay.held:
@@ -281,6 +268,15 @@ class Engine:
         self._read(events)
         ready, self.ready = self.ready, []
         return ready
+
+    def _do_asked(self) -> None:
+        """Do what was left to the thread that polls."""
+        while self._asked:
+            try:
+                self._asked.popleft()()
+            except BaseException as error:
+                logger.exception("What was left to the thread that polls raised")
+                self._throw(error)
 
     def attempt(self, act: Callable[[Connection], object], connection: Connection) -> None:
         """Do something for a connection; an exception ends it, and nobody else."""
