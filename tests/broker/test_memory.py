@@ -41,6 +41,28 @@ def test_it_is_delivered_when_publish_returns() -> None:
     first.result()
 
 
+def test_the_main_thread_leaves_a_publication_to_who_delivers_and_does_not_come_to_an_end() -> None:
+    """It may be in a signal handler, which has interrupted what that one waits for."""
+    broker = MemoryBroker()
+    entered, gate = threading.Event(), threading.Event()
+    got: list[bytes] = []
+
+    def receive(publication: Publication | Interruption) -> None:
+        assert isinstance(publication, Publication)
+        entered.set()
+        wait_for(gate)
+        got.append(publication.payload)
+
+    broker.subscribe("news", receive)
+    other = start_thread(broker.publish, NEWS)
+    wait_for(entered)
+    broker.publish(NEWS._replace(payload=b"y"))
+    assert got == []
+    gate.set()
+    other.result()
+    assert got == [b"x", b"y"]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_child_may_use_it_while_its_parent_delivers() -> None:
     broker = MemoryBroker()

@@ -72,8 +72,13 @@ class Engine:
         self.writes_until: list[float] = []
         self.write: Callable[[], bool] = lambda: True
         self.callers = None
+        self.locks: list[Lock] = []
 
-    make_lock = Lock
+    def make_lock(self) -> Lock:
+        lock = Lock()
+        self.locks.append(lock)
+        return lock
+
     make_condition = staticmethod(threading.Condition)
 
     def holds(self, lock: Any) -> bool:
@@ -89,6 +94,8 @@ class Engine:
         pass
 
     def count_limit(self, name: str) -> None:
+        # It takes a lock, which a thread may have that a signal handler has interrupted; and the handler broadcasts.
+        assert not any(lock._is_owned() for lock in self.locks), "a lock of the connection is held"
         self.limits[name] += 1
 
     def in_own_thread(self) -> bool:

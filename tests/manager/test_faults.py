@@ -526,6 +526,29 @@ def test_a_signal_handler_may_stop_the_manager(stage: Stage) -> None:
         manager.start()
 
 
+def test_a_signal_handler_may_stop_the_manager_while_a_websocket_is_added(stage: Stage) -> None:
+    """It has interrupted stats(), and who adds waits for that."""
+    manager = stage.manager(drain_timeout=PATIENCE)
+    websocket, peer = stage.connect(None, Recorder)
+    with manager._registry.lock:
+        adding = start_thread(manager.add, websocket)
+        until(lambda: held_by_another(manager._guard))
+        manager.stop()
+    adding.result()
+    assert peer.receive_close()[0] == 1001
+    peer.send(peer.goodbye(1001))
+    websocket.end()
+    manager.join(PATIENCE)
+    assert not manager.is_alive()
+
+
+def held_by_another(lock: Any) -> bool:
+    if lock.acquire(blocking=False):
+        lock.release()
+        return False
+    return True
+
+
 # --- a socket that the application closes -----------------------------------------------------------------------------
 
 

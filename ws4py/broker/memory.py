@@ -22,6 +22,12 @@ LANES: Final = 32
 """How many publications may be under way at once, of different topics."""
 
 
+PATIENCE: Final = 0.1
+"""How long, in seconds, the main thread waits for another one that delivers: it may be in a signal handler, which has
+interrupted what that one waits for.
+"""
+
+
 Step = Callable[[], object]
 
 
@@ -40,17 +46,21 @@ class Lane:
     def put(self, step: Step) -> None:
         """Do a step behind those that were put before it; return when that is done.
 
-        In a signal handler that has interrupted a step it is left to that; so it is in a step.
+        In a signal handler that has interrupted a step it is left to that; so it is in a step, and where the main
+        thread has waited for :data:`PATIENCE`, to the one that it waits for.
         """
-        waiting = self._waiting
+        lock, waiting = self._lock, self._waiting
         waiting.append(step)
-        if self._lock._is_owned():
+        if lock._is_owned():
             return
-        while True:
-            with self._lock:
+        main = threading.current_thread() is threading.main_thread()
+        while lock.acquire(timeout=PATIENCE if main else -1):
+            try:
                 while waiting:
                     waiting.pop(0)()
-            if not waiting:  # else a signal handler has put one just before the lock was let go
+            finally:
+                lock.release()
+            if not waiting:  # else one was put just before the lock was let go, and left to who had it
                 return
 
 

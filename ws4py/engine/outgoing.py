@@ -270,7 +270,8 @@ class Outgoing:
         with self.lock:
             if self.closing.sent is not None or self.send_ended:
                 return False
-            if self.buffered < self.limits.max_outbox_size:
+            full = self.buffered >= self.limits.max_outbox_size
+            if not full:
                 accepted = True
                 if self.sender is None:
                     dirty = self.append(frame, opcode, True, size)
@@ -278,10 +279,11 @@ class Outgoing:
                     self.sender.supersede(key)
                     dirty = self.sender.append(frame, opcode, True, size)
             else:
-                self.engine.count_limit(f"overflow_{policy}")
                 told = self.dirty
                 accepted = OVERFLOW[policy](self, (frame, opcode, size), key)
                 dirty = self.dirty and not told  # a policy may append, or give up
+        if full:
+            self.engine.count_limit(f"overflow_{policy}")
         if dirty:
             self.engine.mark_dirty(self)
         return accepted

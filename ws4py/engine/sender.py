@@ -4,6 +4,7 @@ see the messages in their order, and broadcasts that wait for room.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
@@ -181,35 +182,42 @@ class Sender:
         size, limit = self._connection.buffered, self._connection.limits.max_outbox_size
         return size < limit or (own and size - self.deferred_size < limit)
 
+    @contextlib.contextmanager
+    def _unlocked(self) -> Iterator[None]:
+        """Let the lock go, which is held before and after: for what waits, or takes another lock. Of who has that one a
+        signal handler may want this one.
+        """
+        lock = self._connection.lock
+        lock.release()
+        try:
+            yield
+        finally:
+            lock.acquire()
+
     def _wait_for_room(self, own: bool, timeout: float | None) -> None:
         """Wait for room. The lock is held, but not while it waits."""
         connection = self._connection
         engine = connection.engine
-        engine.count_limit("outbox")
+        with self._unlocked():
+            engine.count_limit("outbox")
         if timeout is None:
             timeout = connection.limits.send_timeout
         elif timeout <= 0.0:
             raise SlowConsumer("There is no room in the outbox")
         limit, reason = "send_timeout", f"The peer did not read for {timeout} seconds"
         if engine.in_own_thread():
-            connection.lock.release()
-            try:
+            with self._unlocked():
                 roomy: bool | None = engine.write_until(connection, time.monotonic() + timeout)
-            finally:
-                connection.lock.acquire()
         else:
             roomy = self._wait(lambda: self._has_room(own) or not self._may_append(own), timeout)
             if roomy is None:
                 limit, reason = "max_waiting_senders", "The peer does not read, and enough workers wait for such peers"
         self._check(own)
         if not roomy:
-            engine.count_limit(limit)
             connection.give_up_locked(SLOW_CONSUMER)
-            connection.lock.release()
-            try:
+            with self._unlocked():
+                engine.count_limit(limit)
                 engine.mark_dirty(connection)
-            finally:
-                connection.lock.acquire()
             raise SlowConsumer(reason)
 
     def _wait(self, ready: Callable[[], bool], timeout: float) -> bool | None:
@@ -223,11 +231,8 @@ class Sender:
         if self._room is None:
             self._room = connection.engine.make_condition(connection.lock)
         room = self._room
-        connection.lock.release()
-        try:
+        with self._unlocked():
             allowed = connection.engine.begin_wait()
-        finally:
-            connection.lock.acquire()
         if not allowed:
             return True if ready() else None
         try:
@@ -302,7 +307,8 @@ class Sender:
                 patience = connection.limits.send_timeout if timeout is None else timeout
                 waited = self._wait(lambda: not self.fragmenting or not connection.may_append, patience)
                 if waited is None:
-                    connection.engine.count_limit("max_waiting_senders")
+                    with self._unlocked():
+                        connection.engine.count_limit("max_waiting_senders")
                     raise SlowConsumer("Another message is being sent in fragments, and enough workers wait")
                 if not waited:
                     raise WebSocketException("Another message is being sent in fragments, and does not end")

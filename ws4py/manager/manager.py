@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from ws4py.around import Around
 from ws4py.backends.threads import Threads
@@ -47,6 +47,9 @@ logger = logging.getLogger("ws4py")
 
 NEW, RUNNING, STOPPING, STOPPED, FAILED = "new", "running", "stopping", "stopped", "failed"
 """The states of a manager."""
+
+PATIENCE: Final = 0.1
+"""How long, in seconds, :meth:`WebSocketManager.stop` waits for who is just starting it, or adds a websocket."""
 
 
 class WebSocketManager:
@@ -176,18 +179,22 @@ class WebSocketManager:
         )
 
     def stop(self) -> None:
-        """Begin to stop: every websocket is closed with 1001, and what is still open after ``drain_timeout`` is
-        dropped.
+        """Begin to stop: every websocket is closed with 1001, and dropped if it is still open after ``drain_timeout``.
 
         It does not wait: see :meth:`join`. A manager that does not run is left as it is.
         """
-        with self._guard:
+        if not self._guard.acquire(timeout=PATIENCE):
+            self._engine.ask(self.stop)  # a signal handler has interrupted what who has the lock waits for
+            return
+        try:
             self._check_process()
             if self._state == NEW:
                 self._state = STOPPED
             if self._state != RUNNING:
                 return
             self._state = STOPPING
+        finally:
+            self._guard.release()
         assert self._reactor is not None, "it runs"
         self._reactor.stop()
 

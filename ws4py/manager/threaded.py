@@ -27,7 +27,10 @@ class ThreadedScheduler:
         self._ended = threading.Event()
         self._lock = threading.RLock()  # over what follows; a signal handler may come between
         self._max_waiting = max_waiting
-        self._waiting = 0  # workers that wait in a call of ours
+        # Workers that wait in a call of ours. Its lock is theirs alone: they have a connection's, too, which a signal
+        # handler may want on a thread that it has interrupted with the other one.
+        self._waiting = 0
+        self._waiting_lock = threading.Lock()
         self._joining: dict[threading.Thread, Any] = {}  # jobs whose callbacks wait in join()
         self._lent = 0  # how many of them have others run in their place
 
@@ -88,7 +91,7 @@ class ThreadedScheduler:
 
     def after_fork_in_child(self) -> None:
         """See :meth:`Scheduler.after_fork_in_child`."""
-        self._lock = threading.RLock()
+        self._lock, self._waiting_lock = threading.RLock(), threading.Lock()
 
     def in_own_thread(self) -> bool:
         """See :meth:`Scheduler.in_own_thread`: nobody is."""
@@ -110,7 +113,7 @@ class ThreadedScheduler:
         """See :meth:`Scheduler.begin_wait`."""
         if self._current() is None:
             return True
-        with self._lock:
+        with self._waiting_lock:
             if self._waiting >= self._max_waiting:
                 return False
             self._waiting += 1
@@ -120,7 +123,7 @@ class ThreadedScheduler:
     def end_wait(self) -> None:
         """See :meth:`Scheduler.end_wait`."""
         if self._current() is not None:
-            with self._lock:
+            with self._waiting_lock:
                 self._waiting -= 1
 
     # --- what only greenlets need -------------------------------------------------------------------------------------
