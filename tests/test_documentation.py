@@ -11,13 +11,15 @@ What a page's readers don't need to see stands in comments above a block:
     what the server has written in the end matches.
 ``.. It needs an echo server.``
     there is one, on port 9000.
+``.. It needs a Redis.``
+    there is one, on port 6379.
 ``.. Loaded by nginx``
     it is part of a configuration, which ``nginx -t`` checks.
 ``.. Not run: REASON``
     it can't run here.
 
 A block of Python with a caption is a file as well, which the other blocks of its page may use, as they may use
-the examples. Port 9000 is another one in the tests.
+the examples. Ports 9000 and 6379 are others in the tests.
 """
 
 from __future__ import annotations
@@ -39,12 +41,16 @@ from typing import NamedTuple
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
+from tests import redis_server
 from tests.serving import PATIENCE, ROOT, eventually, free_port
 
 PAGES = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst"))]
 HEAD = re.compile(r"\.\. code-block:: *(\S*)")
 LITERAL = re.compile(r"(?!\.\. ).*::$")
-NOTES = ("Before it:", "After it:", "Serves ", "It logs ", "It needs an echo server.", "Loaded by nginx", "Not run: ")
+NOTES = (
+    "Before it:", "After it:", "Serves ", "It logs ", "It needs an echo server.", "It needs a Redis.",
+    "Loaded by nginx", "Not run: ",
+)  # fmt: skip
 ENVIRONMENT = {
     **os.environ,
     "PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]),
@@ -269,6 +275,27 @@ def test_it_runs(block: Block, tmp_path: Path) -> None:
         for path in re.findall(r"tests/\w+\.py|\.ci/run", notes["Not run:"]):
             assert (ROOT / path).exists(), path
         return
+    with contextlib.ExitStack() as stack:
+        if "It needs a Redis." in notes:
+            block = stack.enter_context(with_redis(block, tmp_path / "redis"))
+        check(block, tmp_path)
+
+
+@contextlib.contextmanager
+def with_redis(block: Block, directory: Path) -> Iterator[Block]:
+    """Run a Redis; return the block with its port."""
+    if redis_server.BINARY is None:
+        pytest.skip("redis-server is not installed")
+    directory.mkdir()
+    port = free_port()
+    with redis_server.RedisServer(directory, port):
+        notes = {name: text.replace("6379", str(port)) for name, text in block.notes.items()}
+        yield block._replace(code=block.code.replace("6379", str(port)), notes=notes)
+
+
+def check(block: Block, tmp_path: Path) -> None:
+    """Run a block, and see that it does what its page says."""
+    notes = block.notes
     port = free_port()
     if "Loaded by nginx" in notes:
         check_by_nginx(block, tmp_path)

@@ -136,6 +136,18 @@ class Subscribing:
             raise ConnectionClosed("Cannot publish by a websocket that is closed")
         member.topics.publish(topic, *encode_payload(message, binary), key)
 
+    def wait_subscribed(self, timeout: float) -> bool:
+        """Wait until the subscriptions of this process hold: from then on what anybody publishes, in whatever process,
+        is missed by none of them. Tell whether they do.
+
+        Without a broker of several processes they hold at once.
+
+        :param timeout: for how many seconds at most.
+        :raises ManagerError: if no manager runs it.
+        """
+        member = self._member()
+        return member is not None and bool(member.topics.broker.wait_subscribed(timeout))
+
     @computed
     def topics(self) -> frozenset[str]:
         """The topics that it is on; in :meth:`~ws4py.websocket.WebSocket.closed`, those that it was on at its end."""

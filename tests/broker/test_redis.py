@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import os
 import socket
 import threading
@@ -12,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
+from tests.backends.test_patched import run
 from tests.broker.test_contract import Reader
 from tests.helpers import PATIENCE, EchoRecorder, Peer, Stage, quiet, start_thread, stays, until, wait_for
 from tests.manager.test_fork import in_child
@@ -128,6 +131,22 @@ def test_thousands_of_topics_come_and_go(make: MakeBroker, shared_redis: RedisSe
     assert broker.wait_subscribed(PATIENCE)
     with contextlib.closing(shared_redis.client()) as client:
         assert [name for name in client.pubsub_channels() if b"topic" in name] == []
+
+
+@pytest.mark.parametrize("options", [{}, {"decode_responses": True}, {"protocol": 2}, {"protocol": 3}])
+def test_a_client_of_redis_py_in_place_of_a_url(own_redis: RedisServer, options: dict[str, object]) -> None:
+    """In whatever protocol it speaks; its own connections are left to it."""
+    client = redis.Redis.from_url(own_redis.url, **options)
+    broker = RedisBroker(client=client)
+    try:
+        listener = subscribed(broker)
+        publish(broker, "é")
+        listener.wait_for("é")
+        assert client.ping()
+    finally:
+        broker.close()
+    assert client.ping()
+    client.close()
 
 
 # --- what others publish ----------------------------------------------------------------------------------------------
@@ -518,3 +537,15 @@ def test_a_manager_starts_and_stops_without_redis(stage: Stage, tmp_path: Path) 
         until(lambda: not manager.stats().broker.connected)
         assert manager.stats().broker.waiting == 1
         stage.close()
+
+
+@pytest.mark.parametrize("how", ["patched", "unpatched"])
+def test_managers_of_greenlets(how: str, shared_redis: RedisServer) -> None:
+    """The broker's threads are greenlets where gevent has patched the process, and threads where it has not."""
+    pytest.importorskip("gevent")
+    texts = ["publication 0", "broadcast 0", "publication 1", "broadcast 1"]
+    assert json.loads(run("gevent_redis.py", how, shared_redis.url)) == {
+        "got": [[text, text] for text in texts],
+        "left": [],
+        "states": ["stopped", "stopped"],
+    }

@@ -58,7 +58,7 @@ def test_version_and_usage() -> None:
     assert run("--version")[0] == f"ws4py {__version__} ({build()})\n"
     assert "usage: ws4py" in run(status=2)[1]
     listed = run("--help")[0]
-    for command in ("demo", "serve", "connect", "stats"):
+    for command in ("demo", "serve", "connect", "publish", "stats"):
         assert re.search(rf"^ +{command} +\w", listed, re.MULTILINE)
         assert f"usage: ws4py {command}" in run(command, "--help")[0]
     assert "--subprotocol" in run("connect", "--help")[0]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import Any, Final
 
-from ws4py.broker.interface import Broker, Publication, check_name
+from ws4py.broker.interface import Broker, Publication, Retentions, check_name
 from ws4py.broker.memory import MemoryBroker
 from ws4py.exc import BrokerError
 from ws4py.messaging import Message, encode_payload
@@ -51,20 +52,31 @@ class Publisher:
 
     :param broker: that carries what is published; it is closed with this.
     :param timeout: for how many seconds :meth:`publish` waits.
+    :param history: of which topics how much is kept, as a manager has it: see
+        :class:`~ws4py.broker.interface.Retentions`. It is to be the same as the servers'.
     """
 
-    def __init__(self, broker: Broker, timeout: float = 5.0) -> None:
+    def __init__(
+        self, broker: Broker, timeout: float = 5.0, history: Mapping[str, tuple[int, float]] | None = None
+    ) -> None:
         self._broker = broker
         self._timeout = timeout
+        self._retentions = Retentions(history)
 
     def publish(
-        self, topic: str, message: str | bytes | bytearray | Message, binary: bool = False, wait: bool = True
+        self,
+        topic: str,
+        message: str | bytes | bytearray | Message,
+        binary: bool = False,
+        key: str | None = None,
+        wait: bool = True,
     ) -> None:
         """Send a message to every websocket that is on a topic, in whatever process.
 
         :param topic: its name: 1 to 255 bytes in UTF-8. That nobody is on it is no error.
         :param message: what a websocket's ``send`` takes, but no generator.
         :param binary: send bytes as a binary message.
+        :param key: what has the key of another publication to the topic, of the last five minutes, is passed over.
         :param wait: until the broker has taken it. Else it is sent by a thread of the broker's: see :meth:`flush`.
         :raises BrokerError: if it is not taken in time, and may be sent later; or if it, or one that another thread
             publishes meanwhile, is lost.
@@ -73,7 +85,7 @@ class Publisher:
         check_name(topic)
         opcode, payload = encode_payload(message, binary)
         lost = self._broker.stats().lost
-        self._broker.publish(Publication(topic, opcode, payload))
+        self._broker.publish(Publication(topic, opcode, payload), self._retentions.find(topic), key)
         if wait:
             self._broker.flush(self._timeout)
             if self._broker.stats().lost != lost:
@@ -99,14 +111,15 @@ class Publisher:
         self.close()
 
 
-def connect(url: str, timeout: float = 5.0) -> Publisher:
+def connect(url: str, timeout: float = 5.0, history: Mapping[str, tuple[int, float]] | None = None) -> Publisher:
     """Return what publishes to the topics of the servers that have this broker. It connects when it is first used.
 
     :param url: see :func:`make_broker`.
     :param timeout: for how many seconds a publication may take.
+    :param history: of which topics how much is kept; to be the same as the servers'.
     :raises ValueError: for a wrong URL, or for ``memory://``: to what one process has nobody else can publish.
     :raises BrokerError: if a package is missing for it.
     """
     if url == MEMORY:
         raise ValueError(f"Nobody is on the topics of a new {MEMORY}: publish by the manager")
-    return Publisher(make_broker(url), timeout)
+    return Publisher(make_broker(url), timeout, history)

@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from typing import Final
 
-__all__ = ["fail", "header", "seconds"]
+__all__ = ["broker_url", "fail", "header", "seconds"]
+
+BROKER: Final = "WS4PY_BROKER"
+"""The environment variable that has the URL of the broker, which may have a password."""
+
+
+def broker_url(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """Add the option for a broker's URL; its default is in the environment.
+
+    :param default: what is taken if it is not there, either.
+    """
+    text = f"the URL of a broker, such as redis://localhost/0; by default what {BROKER} says"
+    parser.add_argument(
+        "--broker", metavar="URL", default=os.environ.get(BROKER) or default, help=f"{text}, or {default or 'none'}"
+    )
 
 
 def header(text: str) -> tuple[str, str]:

@@ -13,7 +13,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ws4py.cli.common import fail
+from ws4py.cli.common import broker_url, fail
+from ws4py.exc import BrokerError
 from ws4py.server.endpoint import Endpoint
 from ws4py.server.stats import StatsApplication, basic_auth
 from ws4py.server.threadedserver import WebSocketServer
@@ -67,6 +68,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--limit", action="append", default=[], type=limit, metavar="NAME=VALUE", help="max_connections=1000, say"
     )
+    broker_url(parser, None)
     parser.add_argument("--access-log", action="store_true", help="write a line for each websocket at its end")
     parser.add_argument(
         "--stats",
@@ -95,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
         server = make_server(options)
-    except (Failure, OSError, TypeError, ValueError) as error:
+    except (Failure, BrokerError, OSError, TypeError, ValueError) as error:
         return fail(str(error))
 
     def end(number: int, _: Any) -> None:
@@ -116,7 +118,8 @@ def make_server(options: argparse.Namespace) -> WebSocketServer:
     :raises Failure: if the statistics would have no protection, or what is to be served can't be found.
     :raises OSError: if it can't listen, or a file can't be read.
     :raises TypeError: for a limit that there is not.
-    :raises ValueError: for one out of range.
+    :raises ValueError: for one out of range, or a wrong URL.
+    :raises BrokerError: if a package is missing for the broker.
     """
     settings = dict(options.limit)
     if options.workers is not None:
@@ -139,6 +142,7 @@ def make_server(options: argparse.Namespace) -> WebSocketServer:
         applications=applications,
         reuse_port=options.reuse_port,
         access_log=options.access_log,
+        broker=options.broker,
         **settings,
     )
 
