@@ -45,7 +45,7 @@ def printable(text: str) -> str:
 
 def path_of(environ: Mapping[str, Any]) -> str:
     """Return the path of a WSGI environ's request as a :func:`printable` text, "" if it has none."""
-    path = f"{environ.get('SCRIPT_NAME') or ''}{environ.get('PATH_INFO') or ''}"
+    path: str = (environ.get("SCRIPT_NAME") or "") + (environ.get("PATH_INFO") or "")  # the one object if one is empty
     if not path.isascii():
         path = path.encode("latin-1", "replace").decode("utf-8", "replace")
     return printable(path)

@@ -24,6 +24,7 @@ from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_PING, OPCODE_TEXT
 from ws4py.labels import Address, short_address
 from ws4py.logs import ConnectionFilter
 from ws4py.messaging import CloseControlMessage, Message, Payload, PingControlMessage, encode_payload
+from ws4py.packing import Requested
 from ws4py.records import ConnectionRecord, TurnRecord
 from ws4py.runner import Runner
 from ws4py.streaming import DEFAULT_MAX_FRAGMENTS, DEFAULT_MAX_MESSAGE_SIZE, Stream
@@ -42,7 +43,7 @@ _BYTES = (bytes, bytearray, memoryview)
 _TEXT = (str, *_BYTES)
 
 
-class WebSocket(Callbacks, Subscribing):
+class WebSocket(Callbacks, Requested, Subscribing):
     """One endpoint of a websocket. Its callbacks are to be overridden.
 
     :param sock: connected, its handshake done. A manager makes it non-blocking.
@@ -58,6 +59,7 @@ class WebSocket(Callbacks, Subscribing):
         "_client_terminated",
         "_connection",
         "_forks",
+        "_kept_environ",
         "_last_turn",
         "_limits",
         "_local_address",
@@ -67,7 +69,6 @@ class WebSocket(Callbacks, Subscribing):
         "buf",
         "close_code",
         "close_reason",
-        "environ",
         "extensions",
         "heartbeat_freq",
         "protocols",
@@ -93,7 +94,6 @@ class WebSocket(Callbacks, Subscribing):
         self.sock = sock
         """The socket; None after :meth:`closed` has returned."""
         self.environ = environ
-        """The environ of the request, without the server's own objects; None after :meth:`closed` has returned."""
         self.heartbeat_freq = heartbeat_freq
         self._client_terminated = self._server_terminated = False  # what was assigned
         self.close_code: int | None = None

@@ -69,6 +69,7 @@ class Enrolment:
         before = websocket._connection
         check_addable(websocket)
         member, counted = self._make_member(websocket, limits, address)
+        websocket._pack()
         connection = member.connection = Connection(self._engine, member, websocket.stream, limits)
         if not websocket._attach(connection, before):
             raise ValueError(f"{websocket!r} is under another manager")

@@ -8,15 +8,13 @@ from sys import getsizeof
 from typing import Any, Final
 
 from ws4py.labels import address_of
+from ws4py.packing import LARGEST_SHARED, SHARED, shared
 from ws4py.server.adapters import BY_KEY
 
 __all__ = ["MAX_KEPT", "RequestHeaders", "client_address", "kept_environ", "variable"]
 
 MAX_KEPT: Final = 16384
 """The most bytes of memory that the texts of one environ take, names included; the longest are left out first."""
-
-_LARGEST_SHARED: Final = 320
-"""Bytes of memory of a value. All that is shared of one environ is less than :data:`MAX_KEPT`."""
 
 _SERVERS_OWN: Final = frozenset(
     {
@@ -36,42 +34,6 @@ _SERVERS_OWN: Final = frozenset(
     }
 )
 """These would keep the request's buffers, or the server's connection, alive."""
-
-_SHARED: Final = {
-    name: name
-    for name in (
-        "ACTUAL_SERVER_PROTOCOL",
-        "GATEWAY_INTERFACE",
-        "HTTP_ACCEPT",
-        "HTTP_ACCEPT_ENCODING",
-        "HTTP_ACCEPT_LANGUAGE",
-        "HTTP_CACHE_CONTROL",
-        "HTTP_CONNECTION",
-        "HTTP_HOST",
-        "HTTP_ORIGIN",
-        "HTTP_PRAGMA",
-        "HTTP_SEC_FETCH_DEST",
-        "HTTP_SEC_FETCH_MODE",
-        "HTTP_SEC_FETCH_SITE",
-        "HTTP_SEC_WEBSOCKET_EXTENSIONS",
-        "HTTP_SEC_WEBSOCKET_VERSION",
-        "HTTP_UPGRADE",
-        "HTTP_USER_AGENT",
-        "PATH_INFO",
-        "REMOTE_ADDR",
-        "REQUEST_METHOD",
-        "SCRIPT_NAME",
-        "SERVER_NAME",
-        "SERVER_PORT",
-        "SERVER_PROTOCOL",
-        "SERVER_SOFTWARE",
-        "wsgi.url_scheme",
-    )
-}
-"""What is alike in many requests and is no secret. Equal short values are one object, which may outlive its request;
-they are never left out.
-"""
-
 
 _PLAIN: Final = {"CONTENT_TYPE": "Content-Type", "CONTENT_LENGTH": "Content-Length"}
 """Headers whose names in an environ have no prefix."""
@@ -114,17 +76,11 @@ class RequestHeaders(Mapping[str, str]):
         return sum(1 for _ in self)
 
 
-@functools.lru_cache(maxsize=1024)
-def _shared(text: str) -> str:
-    """Return one and the same object for equal strings."""
-    return text
-
-
 def kept_environ(environ: Mapping[str, Any], keep: bool | str | Collection[str] = True) -> dict[str, Any]:
     """Return a copy of a WSGI environ for as long as the websocket lives, without the server's own objects.
 
-    Texts take at most :data:`MAX_KEPT` bytes of memory in all, else the longest are left out, whole. Objects that the
-    application has put in are kept as they are.
+    Texts take at most :data:`MAX_KEPT` bytes of memory in all, else the longest are left out, whole; but never those
+    that are shared. Objects that the application has put in are kept as they are.
 
     :param keep: True for all of it, False for nothing, or the names that are kept.
     """
@@ -143,9 +99,9 @@ def kept_environ(environ: Mapping[str, Any], keep: bool | str | Collection[str] 
             kept[name] = value
             continue
         size = getsizeof(value)
-        own = _SHARED.get(name)
-        if own is not None and size <= _LARGEST_SHARED:
-            kept[own] = _shared(value)
+        own = SHARED.get(name)
+        if own is not None and size <= LARGEST_SHARED:
+            kept[own] = shared(value)
         else:
             kept[name] = value
             others.append((getsizeof(name) + size, name))
