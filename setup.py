@@ -123,7 +123,12 @@ setup(
     package_dir={DEMO: "examples/chat"},
     ext_modules=extensions(),
     package_data={
-        "ws4py": ["py.typed", "native/*.pyi", *(f"server/dashboard/*.{suffix}" for suffix in ("html", "css", "js"))],
+        "ws4py": [
+            "py.typed",
+            "native/*.pyi",
+            "pubsub/pubsub.js",
+            *(f"server/dashboard/*.{suffix}" for suffix in ("html", "css", "js")),
+        ],
         DEMO: [f"**/*.{suffix}" for suffix in ("html", "css", "js", "svg", "png", "ico", "webmanifest")],
     },
     entry_points={"console_scripts": ["ws4py = ws4py.cli:main"]},

@@ -44,10 +44,12 @@ class Recovery(NamedTuple):
 
     :ivar recovered: whether it goes on after the position that was given, with nothing missing.
     :ivar position: that it has caught up with when the history was read; None if the topic has no history.
+    :ivar messages: how many are sent of before, the newest of which is at that position.
     """
 
     recovered: bool
     position: Position | None
+    messages: int
 
 
 class Subscribing:

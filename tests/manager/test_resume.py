@@ -63,7 +63,7 @@ def test_what_was_missed_comes_first_and_then_what_is_published(stage: Stage, wo
     assert start.position is not None
     websocket, peer = connected(stage, manager)
     position = start.position._replace(offset=1)
-    assert resume(websocket, position, encode=numbered) == (True, position._replace(offset=3))
+    assert resume(websocket, position, encode=numbered) == (True, position._replace(offset=3), 2)
     manager.publish("news", "d")
     assert texts(peer, 3) == ["2 b", "3 c", "4 d"]
     assert manager.stats().publication_deliveries == 4
@@ -78,11 +78,11 @@ def test_what_is_not_kept_any_more_is_not_passed_over_in_silence(stage: Stage) -
     for text in "abcd":
         manager.publish("few", text)
     assert start is not None
-    assert resume(websocket, start, topic="few", last=2, encode=numbered) == (False, start._replace(offset=4))
+    assert resume(websocket, start, topic="few", last=2, encode=numbered) == (False, start._replace(offset=4), 2)
     manager.publish("few", "e")
     assert texts(peer, 3) == ["3 c", "4 d", "5 e"]
     websocket.unsubscribe("few")
-    assert resume(websocket, Position("another", 4), topic="few") == (False, start._replace(offset=5))
+    assert resume(websocket, Position("another", 4), topic="few") == (False, start._replace(offset=5), 0)
     manager.publish("few", "f")
     assert peer.receive_text() == "f"
 
@@ -99,7 +99,7 @@ def test_a_new_one_may_begin_with_the_last_few(stage: Stage) -> None:
 def test_a_topic_without_a_history_can_not_be_resumed(stage: Stage) -> None:
     manager = stage.manager(history=HISTORY)
     websocket, peer = connected(stage, manager)
-    assert resume(websocket, Position("x", 1), topic="sport", last=9, encode=numbered) == (False, None)
+    assert resume(websocket, Position("x", 1), topic="sport", last=9, encode=numbered) == (False, None, 0)
     manager.publish("sport", "goal")
     assert peer.receive_text() == "- goal"
 

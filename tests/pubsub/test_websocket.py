@@ -97,7 +97,13 @@ def test_who_has_subscribed_gets_what_is_published(connect: Connect, manager: We
     one, two = connect(), connect()
     answer = one.ask(type="subscribe", topic="room/é")
     epoch = answer["position"][0]
-    assert answer == {"type": "subscribed", "topic": "room/é", "recovered": False, "position": [epoch, 0]}
+    assert answer == {
+        "type": "subscribed",
+        "topic": "room/é",
+        "recovered": False,
+        "position": [epoch, 0],
+        "messages": 0,
+    }
     assert two.ask(type="publish", topic="room/é", data='say "é"\n') == {"type": "published", "topic": "room/é"}
     assert one.hear() == {"type": "message", "topic": "room/é", "offset": 1, "data": 'say "é"\n'}
     manager.publish("room/é", b"\0\xff", binary=True)
@@ -110,7 +116,7 @@ def test_who_has_subscribed_gets_what_is_published(connect: Connect, manager: We
 def test_a_topic_without_a_history_has_no_positions(connect: Connect, manager: WebSocketManager) -> None:
     client = connect()
     answer = client.ask(type="subscribe", topic="plain/1", since=["x", 1], last=5)
-    assert answer == {"type": "subscribed", "topic": "plain/1", "recovered": False, "position": None}
+    assert answer == {"type": "subscribed", "topic": "plain/1", "recovered": False, "position": None, "messages": 0}
     manager.publish("plain/1", "x")
     assert client.hear() == {"type": "message", "topic": "plain/1", "data": "x"}
 
@@ -123,7 +129,7 @@ def test_who_comes_back_resumes(connect: Connect, manager: WebSocketManager) -> 
         manager.publish("room/1", text)
     client = connect()
     answer = client.ask(type="subscribe", topic="room/1", since=[epoch, offset + 1])
-    assert (answer["recovered"], answer["position"]) == (True, [epoch, 3])
+    assert (answer["recovered"], answer["position"], answer["messages"]) == (True, [epoch, 3], 2)
     assert [client.hear()["data"] for _ in range(2)] == ["b", "c"]
     answer = connect().ask(type="subscribe", topic="room/1", since=["another", 1])
     assert (answer["recovered"], answer["position"]) == (False, [epoch, 3])

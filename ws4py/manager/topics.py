@@ -196,9 +196,10 @@ class Topics:
     def _read(self, name: str, since: Position | None, last: int) -> tuple[Recovery, tuple[Publication, ...]]:
         retention = self._retentions.find(name)
         if retention is None:
-            return Recovery(False, None), ()
+            return Recovery(False, None, 0), ()
         history = self.broker.history(name, retention, since, last)
-        return Recovery(history.recovered, history.position), history.publications
+        kept = history.publications
+        return Recovery(history.recovered, history.position, len(kept)), kept
 
     def _open(self, subscriber: Subscriber, topic: Topic, gate: Gate) -> None:
         """Let through what waits at a gate, until nothing does.

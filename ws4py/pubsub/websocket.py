@@ -150,8 +150,7 @@ class PubSubWebSocket(WebSocket):
             raise Refused("You may not subscribe to this topic", "forbidden")
 
         def begin(recovery: Recovery) -> None:
-            position = recovery.position
-            self._answer("subscribed", number, topic, recovered=recovery.recovered, position=position)
+            self._answer("subscribed", number, topic, **recovery._asdict())
 
         self.subscribe(topic, since=since, last=last, encode=encode_publication, begin=begin)
         self._enter(topic)

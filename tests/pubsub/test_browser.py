@@ -1,0 +1,363 @@
+"""The client for browsers, in a real one, and how it is served.
+
+The tests in a browser need Chromium and its driver on the PATH and the package selenium; they skip where one is
+missing.
+"""
+
+from __future__ import annotations
+
+import http.client
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.helpers import PATIENCE, until
+from tests.serving import free_port
+from ws4py.broker import MemoryBroker
+from ws4py.pubsub import CLIENT, PubSubWebSocket, serve_client
+from ws4py.server.threadedserver import WebSocketServer
+
+PAGE = b"""<!doctype html><title>Page</title><link rel="icon" href="data:,"><script type="module">
+import {PubSub} from "/pubsub.js";
+window.open_ = (options = {}) => {
+    window.states = [];
+    window.others = [];
+    window.pubsub = new PubSub("/ws", {
+        initial: 50, onstate: (state, detail) => states.push([state, detail.code ?? null]),
+        onother: (message) => others.push(message), ...options,
+    });
+};
+window.follow = (topic, options = {}) => {
+    const log = window[topic] = {messages: [], offsets: [], subscribed: [], errors: [], present: null};
+    log.subscription = pubsub.subscribe(topic, {
+        onsubscribed: (recovery) => log.subscribed.push(recovery),
+        onmessage: (data, offset) => { log.messages.push(data); log.offsets.push(offset ?? null); },
+        onpresence: (present) => { log.present = [...present.keys()].sort(); },
+        onerror: (error) => log.errors.push(error.code),
+        ...options,
+    });
+};
+window.sent = [];
+window.say = (topic, text) => pubsub.publish(topic, text).then(
+    () => sent.push(text), (error) => sent.push(`${text} ${error.code}`));
+</script>"""
+
+
+class Room(PubSubWebSocket):
+    grace = 0.0
+    allowed = True
+
+    def may_subscribe(self, topic: str) -> bool:
+        return self.allowed and not topic.startswith("private")
+
+    may_publish = may_see = may_subscribe
+
+    def identify(self, topic: str) -> tuple[str, Any] | None:
+        return (f"somebody {self.peer_address[1]}", None) if topic.startswith("room") else None
+
+    def received_request(self, request: dict[str, Any]) -> None:
+        self.send_json({"type": "echo", "of": request["type"]})
+
+
+def page(environ: dict[str, Any], start_response: Callable[..., object]) -> list[bytes]:
+    start_response("200 OK", [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", str(len(PAGE)))])
+    return [PAGE]
+
+
+class Site:
+    """A server that can be stopped and started again, on one port and with one broker."""
+
+    def __init__(self, keeps: bool = True) -> None:
+        self.port = free_port()
+        self.broker = MemoryBroker()
+        self._keeps = keeps
+        self._server: WebSocketServer | None = None
+        self.kind: type[PubSubWebSocket] = Room
+
+    @property
+    def manager(self) -> Any:
+        assert self._server is not None
+        return self._server.manager
+
+    def start(self) -> None:
+        self._server = WebSocketServer(
+            ("127.0.0.1", self.port),
+            {"/ws": self.kind},
+            applications={"/page": page, "/pubsub.js": serve_client},
+            broker=self.broker,
+            history={"room*": (100, 60.0)},
+            drain_timeout=0.5,
+        )
+        self._server.start()
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.join(PATIENCE)
+            self._server = None
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    site = Site()
+    site.start()
+    yield site
+    site.stop()
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    webdriver = pytest.importorskip("selenium.webdriver", reason="the page is tested with the package selenium")
+    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if browser is None or driver is None:
+        pytest.skip("the page is tested in Chromium: chromium or chromedriver is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    profile = f"user-data-dir={tmp_path_factory.mktemp('chromium')}"
+    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "no-first-run", profile):
+        options.add_argument(f"--{argument}")
+    chromium = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    try:
+        yield chromium
+    finally:
+        chromium.quit()
+
+
+class Page:
+    def __init__(self, chromium: Any, site: Site) -> None:
+        chromium.switch_to.new_window("tab")
+        self._chromium = chromium
+        self._window = chromium.current_window_handle
+        chromium.get(f"http://127.0.0.1:{site.port}/page")
+        self.until("window.open_")
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        self._chromium.switch_to.window(self._window)
+        return self._chromium.execute_script(script, *arguments)
+
+    def get(self, expression: str) -> Any:
+        return self.run(f"return {expression}")
+
+    def until(self, expression: str) -> None:
+        until(lambda: self.get(f"!!({expression})"))
+
+    def open(self, options: str = "{}") -> None:
+        self.run(f"open_({options})")
+        self.until("pubsub.state === 'open'")
+
+    def follow(self, topic: str, options: str = "{}") -> None:
+        self.run(f"follow('{topic}', {options})")
+        self.until(f"{topic}.subscribed.length")
+
+
+@pytest.fixture
+def open_page(chromium: Any, site: Site) -> Iterator[Callable[[], Page]]:
+    first = chromium.current_window_handle
+    yield lambda: Page(chromium, site)
+    for window in chromium.window_handles:
+        if window != first:
+            chromium.switch_to.window(window)
+            chromium.close()
+    chromium.switch_to.window(first)
+
+
+# --- in the browser ---------------------------------------------------------------------------------------------------
+
+
+def test_two_pages_talk_and_see_each_other(open_page: Callable[[], Page]) -> None:
+    one, two = open_page(), open_page()
+    for each in (one, two):
+        each.open()
+        each.follow("room", "{onpresence: (present) => { room.present = [...present.keys()].sort(); }}")
+    one.run("say('room', 'hello')")
+    two.run("say('room', 'é \U0001f600')")
+    for each in (one, two):
+        each.until("room.messages.length === 2")
+        each.until("room.present?.length === 2")
+        assert sorted(each.get("room.messages")) == ["hello", "é \U0001f600"]
+        assert each.get("room.offsets") == [1, 2]
+    assert one.get("sent") == ["hello"]
+    two.run("pubsub.close()")
+    one.until("room.present.length === 1")
+    assert two.get("states") == [["connecting", None], ["open", None], ["closed", 1000]]
+
+
+def test_over_a_restart_of_the_server_nothing_is_lost(open_page: Callable[[], Page], site: Site) -> None:
+    """Nor does anything come twice, on two pages."""
+    one, two = open_page(), open_page()
+    for each in (one, two):
+        each.open()
+        each.follow("room")
+    one.run("say('room', 'before')")
+    two.until("room.messages.length === 1")
+    broker = site.broker
+    site.stop()
+    for each in (one, two):
+        each.until("pubsub.state === 'waiting'")
+    one.run("say('room', 'said meanwhile')")
+    for number in range(20):
+        broker.publish(*published(f"published {number}"))
+    site.start()
+    for each in (one, two):
+        each.until("room.messages.length === 22")
+        assert each.get("room.messages") == [
+            "before",
+            *(f"published {number}" for number in range(20)),
+            "said meanwhile",
+        ]
+        assert each.get("room.offsets") == list(range(1, 23))
+        assert [each["recovered"] for each in each.get("room.subscribed")] == [False, True]
+    assert one.get("sent") == ["before", "said meanwhile"]
+
+
+def published(text: str) -> tuple[Any, Any]:
+    from ws4py.broker import Publication, Retention
+
+    return Publication("room", 1, text.encode()), Retention(100, 60.0)
+
+
+def test_what_can_not_be_had_is_said(open_page: Callable[[], Page], site: Site) -> None:
+    page = open_page()
+    page.open()
+    page.follow("room")
+    for number in range(5):
+        site.manager.publish("room", str(number))
+    page.until("room.messages.length === 5")
+    site.stop()
+    site.broker = MemoryBroker()  # it has forgotten all
+    site.start()
+    page.until("room.subscribed.length === 2")
+    assert page.get("room.subscribed[1].recovered") is False
+    site.manager.publish("room", "again")
+    page.until("room.messages.length === 6")
+    assert page.get("room.offsets") == [1, 2, 3, 4, 5, 1]
+
+
+def test_a_page_begins_with_the_last_messages(open_page: Callable[[], Page], site: Site) -> None:
+    for number in range(10):
+        site.manager.publish("room", str(number))
+    page = open_page()
+    page.open()
+    page.follow("room", "{last: 3}")
+    page.until("room.messages.length === 3")
+    assert page.get("room.messages") == ["7", "8", "9"]
+    site.stop()
+    site.start()
+    page.until("room.subscribed.length === 2")
+    assert page.get("room.subscribed.map((each) => [each.recovered, each.messages])") == [[False, 3], [True, 0]]
+
+
+def test_binary_messages_and_topics_without_a_history(open_page: Callable[[], Page], site: Site) -> None:
+    page = open_page()
+    page.open()
+    page.follow("plain", "{onmessage: (data, offset) => plain.messages.push([...data, offset ?? null])}")
+    site.manager.publish("plain", b"\x00\xff", binary=True)
+    page.until("plain.messages.length === 1")
+    assert page.get("plain.messages") == [[0, 255, None]]
+    assert page.get("plain.subscription.position") is None
+
+
+def test_what_is_refused_is_told(open_page: Callable[[], Page], site: Site) -> None:
+    page = open_page()
+    page.open()
+    page.run("follow('private'); say('private', 'x'); follow('room')")
+    page.until("private.errors.length && sent.length && room.subscribed.length")
+    assert page.get("private.errors") == ["forbidden"]
+    assert page.get("sent") == ["x forbidden"]
+    assert page.get("room.errors") == []
+    (websocket,) = list(site.manager)
+    websocket.revoke("room")
+    page.until("room.errors.length")
+    page.follow("room")  # it may try again
+    assert page.get("states") == [["connecting", None], ["open", None]]
+
+
+def test_who_unsubscribes_and_subscribes_again_begins_anew(open_page: Callable[[], Page], site: Site) -> None:
+    page = open_page()
+    page.open()
+    page.follow("room")
+    site.manager.publish("room", "a")
+    page.until("room.messages.length === 1")
+    page.run(
+        "room.subscription.unsubscribe(); follow('room', {last: 1}); room.subscription.unsubscribe(); follow('room')"
+    )
+    page.until("room.subscribed.length")
+    site.manager.publish("room", "b")
+    page.until("room.messages.length")
+    assert page.get("room.messages") == ["b"]
+    assert page.get("room.errors") == []
+    page.run("room.subscription.unsubscribe()")
+    site.manager.publish("room", "c")
+    page.run("say('room', 'd')")
+    page.until("sent.length")
+    assert page.get("room.messages") == ["b"]
+
+
+def test_codes_of_the_application_end_it(open_page: Callable[[], Page], site: Site) -> None:
+    page = open_page()
+    page.open()
+    (websocket,) = list(site.manager)
+    websocket.close(4001, "You are elsewhere")
+    page.until("pubsub.state === 'closed'")
+    page.run("say('room', 'x')")
+    page.until("sent.length")
+    assert page.get("sent") == ["x closed"]
+    assert page.get("states.at(-1)") == ["closed", 4001]
+
+
+def test_a_server_that_is_silent_is_given_up(open_page: Callable[[], Page], site: Site) -> None:
+    """One asks whether it is there. It is, until it answers no more."""
+    page = open_page()
+    page.run("open_({quiet: 50, patience: 300})")
+    page.until("pubsub.state === 'open'")
+    page.follow("room")
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and says nothing
+        url = f"ws://127.0.0.1:{silent.getsockname()[1]}"
+        page.run(f"window.WebSocket = class extends WebSocket {{ constructor() {{ super('{url}'); }} }}")
+        (websocket,) = list(site.manager)
+        websocket.terminate()
+        page.until("states.filter(([state, code]) => state === 'waiting' && code === 1006).length >= 3")
+
+
+def test_a_page_may_speak_of_other_things(open_page: Callable[[], Page]) -> None:
+    page = open_page()
+    page.open()
+    assert page.get("pubsub.send({type: 'dance'})") is True
+    page.until("others.length")
+    assert page.get("others") == [{"type": "echo", "of": "dance"}]
+    page.run("pubsub.close()")
+    assert page.get("pubsub.send({type: 'dance'})") is False
+
+
+# --- how it is served -------------------------------------------------------------------------------------------------
+
+
+def test_the_file_is_served_and_kept(site: Site) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=PATIENCE)
+
+    def ask(method: str = "GET", **headers: str) -> http.client.HTTPResponse:
+        connection.request(method, "/pubsub.js", headers=headers)
+        return connection.getresponse()
+
+    response = ask()
+    assert (response.status, response.getheader("Content-Type")) == (200, "text/javascript; charset=utf-8")
+    assert response.read() == CLIENT.read_bytes()
+    tag = response.getheader("ETag")
+    assert tag is not None
+    connection.close()
+    again = ask(**{"If-None-Match": tag})
+    assert (again.status, again.read()) == (304, b"")
+    connection.close()
+    head = ask("HEAD")
+    assert (head.status, head.read()) == (200, b"")
+    connection.close()
+
+
+def test_other_methods_are_refused() -> None:
+    answers: list[Any] = []
+    body = serve_client({"REQUEST_METHOD": "POST"}, lambda status, headers: answers.append(status))
+    assert b"".join(body) == b""
+    assert answers == ["405 Method Not Allowed"]
