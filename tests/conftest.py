@@ -8,7 +8,7 @@ import pytest
 
 from tests.helpers import Certificates, Stage
 
-pytest_plugins = ["tests.redis_server"]
+pytest_plugins = ["tests.browser", "tests.redis_server"]
 
 
 @pytest.fixture

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from tests.helpers import until
 from tests.hosting import Hosted
 from tests.serving import PATIENCE, ROOT
 
@@ -55,6 +58,22 @@ def test_a_forged_session(server: Hosted) -> None:
     with pytest.raises(InvalidStatus) as caught:
         connect(server.url("/ws"), additional_headers={"Cookie": f"{name}={value[:-6]}forged"})
     assert caught.value.response.status_code == 401
+
+
+def test_pages_of_a_browser(server: Hosted, chromium: Any) -> None:
+    """Who has not logged in is not let in; who has is greeted; and so is who has logged in as another."""
+
+    def see(text: str) -> None:
+        until(lambda: text in chromium.find_element("css selector", "pre").text)
+
+    chromium.delete_all_cookies()
+    chromium.get(f"http://{server.host}/")
+    see("closed 1006")
+    for user in ("ada", "grace"):
+        chromium.get(f"http://{server.host}/login/{user}")
+        chromium.get(f"http://{server.host}/")
+        see(f"Hello {user}")
+        see(f"{user} says: Is anybody there?")
 
 
 def test_no_handshake(server: Hosted) -> None:

@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.browser import start_chromium
 from tests.server.test_stats_endpoint import StatsServer, serving_stats
 from tests.serving import Server, eventually
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="the browser is driven by the package selenium")
 
 FOLDER = Path(__file__).parents[2] / "ws4py" / "server" / "dashboard"
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
 CROWD = 200
-
-pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="Chromium and its driver are not installed")
 
 
 @pytest.fixture(scope="module")
@@ -37,18 +33,7 @@ class Page:
     """A browser that shows the dashboard."""
 
     def __init__(self, server: Server, width: int = 1440, dark: bool = False, reduced: bool = False) -> None:
-        options = webdriver.ChromeOptions()
-        options.binary_location = BROWSER
-        for argument in (
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-dev-shm-usage",
-            "--disable-gpu",
-            "--hide-scrollbars",
-        ):
-            options.add_argument(argument)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        self.driver: Any = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+        self.driver = start_chromium()
         features = [
             {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
             {"name": "prefers-reduced-motion", "value": "reduce" if reduced else "no-preference"},
