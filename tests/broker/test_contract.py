@@ -31,7 +31,7 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
         broker.close()
 
 
-keeps_histories = pytest.mark.parametrize("broker", ["memory"], indirect=True)
+knows_who_is_present = pytest.mark.parametrize("broker", ["memory"], indirect=True)
 
 
 class Reader:
@@ -243,7 +243,6 @@ def reader(broker: Broker) -> Reader:
     return reader
 
 
-@keeps_histories
 def test_a_publication_that_is_kept_has_a_position(broker: Broker, reader: Reader) -> None:
     before = broker.history("news", KEPT)
     assert (before.publications, before.recovered, before.position.offset) == ((), False, 0)
@@ -262,7 +261,6 @@ def test_a_publication_that_is_kept_has_a_position(broker: Broker, reader: Reade
     assert 0 < len(epoch) <= 64
 
 
-@keeps_histories
 def test_what_is_not_kept_has_none(broker: Broker, reader: Reader) -> None:
     publish(broker, "news", "a")
     reader.wait_for("a")
@@ -270,7 +268,6 @@ def test_what_is_not_kept_has_none(broker: Broker, reader: Reader) -> None:
     assert texts_since(broker, None, 9) == ([], False)
 
 
-@keeps_histories
 def test_what_came_after_a_position_is_there_or_it_is_said_that_it_is_not(broker: Broker, reader: Reader) -> None:
     start = broker.history("news", KEPT).position
     published(broker, reader, "a", "b", "c")
@@ -287,7 +284,6 @@ def test_what_came_after_a_position_is_there_or_it_is_said_that_it_is_not(broker
     assert texts_since(broker, None, last=1) == (["d"], False)
 
 
-@keeps_histories
 def test_topics_have_histories_of_their_own(broker: Broker, reader: Reader) -> None:
     other = broker.history("sport", KEPT).position
     keep(broker, "goal", topic="sport")
@@ -297,14 +293,12 @@ def test_topics_have_histories_of_their_own(broker: Broker, reader: Reader) -> N
     assert [each.payload for each in broker.history("sport", KEPT, other).publications] == [b"goal"]
 
 
-@keeps_histories
 def test_a_topic_without_receivers_is_kept_as_well(broker: Broker) -> None:
     start = broker.history("news", KEPT).position
     keep(broker, "a", "b")
     until(lambda: texts_since(broker, start) == (["a", "b"], True))
 
 
-@keeps_histories
 def test_what_has_a_key_is_published_once(broker: Broker, reader: Reader) -> None:
     for key, text in [("1", "a"), ("2", "b"), ("1", "a again"), ("x" * 128, "c"), ("2", "b again")]:
         broker.publish(Publication("news", OPCODE_TEXT, text.encode()), KEPT, key)
@@ -317,7 +311,6 @@ def test_what_has_a_key_is_published_once(broker: Broker, reader: Reader) -> Non
     assert len(broker.history("sport", KEPT, last=9).publications) == 1
 
 
-@keeps_histories
 def test_histories_and_receivers_see_one_order_without_a_hole(broker: Broker, reader: Reader) -> None:
     retention = Retention(1000, 60.0)
 
@@ -336,7 +329,6 @@ def test_histories_and_receivers_see_one_order_without_a_hole(broker: Broker, re
     assert broker.history("news", retention, last=1000).publications == tuple(reader.got)
 
 
-@keeps_histories
 def test_who_subscribes_and_reads_then_misses_nothing(broker: Broker) -> None:
     """What comes after the position that was read is delivered."""
     ended = threading.Event()
@@ -369,7 +361,7 @@ def events(name: str) -> tuple[Publication, Publication]:
     return joined, left
 
 
-@keeps_histories
+@knows_who_is_present
 def test_who_has_entered_is_present_until_the_last_leave(broker: Broker) -> None:
     reader = Reader()
     broker.subscribe("who", reader)
@@ -391,7 +383,7 @@ def test_who_has_entered_is_present_until_the_last_leave(broker: Broker) -> None
     reader.wait_for("ann joined", "bob joined", "bob left", "ann left", "ann joined")
 
 
-@keeps_histories
+@knows_who_is_present
 def test_the_last_that_is_said_of_somebody_is_true(broker: Broker) -> None:
     reader = Reader()
     broker.subscribe("who", reader)

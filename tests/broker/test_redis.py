@@ -9,19 +9,19 @@ import os
 import socket
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 import redis
 
 from tests.backends.test_patched import run
-from tests.broker.test_contract import Reader
+from tests.broker.test_contract import KEPT, Reader, keep
 from tests.helpers import PATIENCE, EchoRecorder, Peer, Stage, quiet, start_thread, stays, until, wait_for
 from tests.manager.test_fork import in_child
 from tests.redis_server import BINARY, MakeBroker, RedisServer, broker_maker
 from tests.serving import free_port
-from ws4py.broker import Broker, Interruption, Publication
+from ws4py.broker import Broker, Interruption, Publication, Retention
 from ws4py.broker.envelope import pack_head
 from ws4py.broker.redis import RedisBroker
 from ws4py.exc import BrokerError
@@ -140,8 +140,9 @@ def test_a_client_of_redis_py_in_place_of_a_url(own_redis: RedisServer, options:
     broker = RedisBroker(client=client)
     try:
         listener = subscribed(broker)
-        publish(broker, "é")
+        keep(broker, "é")
         listener.wait_for("é")
+        assert broker.history("news", KEPT, last=9).publications == tuple(listener.got)
         assert client.ping()
     finally:
         broker.close()
@@ -174,6 +175,136 @@ def test_what_comes_again_is_passed_over(make: MakeBroker, shared_redis: RedisSe
         client.publish("repeated:0:t:news", pack_head(1, b"anybody_", 1) + b"d")
     listener.wait_for("a", "b", "c", "d")
     assert broker.stats().repeated == 2
+
+
+# --- histories --------------------------------------------------------------------------------------------------------
+
+
+def offsets(publications: Iterable[Publication]) -> list[int]:
+    return [publication.position.offset for publication in publications if publication.position is not None]
+
+
+def test_a_history_belongs_to_all_processes(make: MakeBroker) -> None:
+    one, other = make(), make()
+    listeners = [subscribed(one), subscribed(other)]
+    start = one.history("news", KEPT).position
+    keep(one, "a")
+    keep(other, "b", "c")
+    for listener in listeners:
+        listener.wait_for_number(3)
+        assert offsets(listener.got) == [1, 2, 3]
+    history = make().history("news", KEPT, start)
+    assert history == (tuple(listeners[0].got), start._replace(offset=3), True)
+
+
+def test_what_has_had_its_time_is_not_recovered(make: MakeBroker) -> None:
+    """But who has all has all."""
+    broker = make()
+    short = Retention(9, 0.05)
+    start = broker.history("news", short).position
+    keep(broker, "a", "b", retention=short)
+    broker.flush(PATIENCE)
+    until(lambda: broker.history("news", short, last=9).publications == ())
+    assert not broker.history("news", short, start).recovered
+    assert broker.history("news", short, start._replace(offset=2)) == ((), start._replace(offset=2), True)
+
+
+def test_what_the_publisher_repeats_is_kept_once(own_redis: RedisServer, make_own: MakeBroker) -> None:
+    """A script that was carried out, and whose reply got lost, is not carried out again."""
+    publisher, other = make_own(), make_own()
+    listener = subscribed(other)
+    long = Retention(100_000, 60.0)
+    start = other.history("news", long).position
+    count = 0
+    with quiet():
+        for _ in range(20):
+            for _ in range(300):
+                keep(publisher, str(count), retention=long)
+                count += 1
+            own_redis.kill_clients("TYPE", "normal", "SKIPME", "yes")
+        publisher.flush(PATIENCE)
+        listener.wait_for_number(count)
+        history = other.history("news", long, start)
+    assert history.recovered
+    assert offsets(listener.got) == offsets(history.publications) == [*range(1, count + 1)]
+    assert [each.payload.decode() for each in history.publications] == [str(number) for number in range(count)]
+
+
+@pytest.mark.parametrize("loss", ["flushed", "restarted"])
+def test_a_redis_that_has_lost_its_memory_begins_new_epochs(
+    own_redis: RedisServer, make_own: MakeBroker, loss: str
+) -> None:
+    broker = make_own()
+    keep(broker, "a", "b")
+    broker.flush(PATIENCE)
+    before = broker.history("news", KEPT).position
+    with quiet():
+        if loss == "flushed":
+            with contextlib.closing(own_redis.client()) as client:
+                client.flushall()
+        else:
+            own_redis.stop()
+            own_redis.start()
+        keep(broker, "c")
+        broker.flush(PATIENCE)
+        history = broker.history("news", KEPT, before, last=9)
+    assert [each.payload for each in history.publications] == [b"c"]
+    assert not history.recovered
+    assert history.position.offset == 1
+    assert history.position.epoch != before.epoch
+
+
+@pytest.mark.parametrize("appendonly", ["yes", "no"])
+def test_a_redis_that_may_have_lost_the_end_begins_new_epochs(tmp_path: Path, appendonly: str) -> None:
+    """Though it has all that there was, when it starts again from its disk, or was promoted: it can't know."""
+    (tmp_path / "replica").mkdir()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(quiet())
+        first = stack.enter_context(RedisServer(tmp_path, free_port(), "--appendonly", appendonly))
+        make = stack.enter_context(broker_maker(first))
+        broker = make()
+        keep(broker, "a", "b")
+        broker.flush(PATIENCE)
+        before = broker.history("news", KEPT).position
+        if appendonly == "yes":
+            first.stop()
+            first.start()
+            after = first
+        else:
+            port = first.url.rpartition(":")[2].partition("/")[0]
+            after = stack.enter_context(
+                RedisServer(tmp_path / "replica", free_port(), "--replicaof", f"127.0.0.1 {port}")
+            )
+            with contextlib.closing(after.client()) as client:
+                until(client.keys)
+                first.stop()
+                client.replicaof("NO", "ONE")
+        history = make(after.url).history("news", KEPT, before)
+    assert not history.recovered
+    assert history.position.epoch != before.epoch
+
+
+def test_a_replica_is_not_published_to_until_it_is_promoted(own_redis: RedisServer, make_own: MakeBroker) -> None:
+    broker = make_own()
+    with quiet(), contextlib.closing(own_redis.client()) as client:
+        client.replicaof("127.0.0.1", str(free_port()))
+        keep(broker, "a")
+        until(lambda: not broker.stats().connected)
+        client.replicaof("NO", "ONE")
+        broker.flush(PATIENCE)
+        assert [each.payload for each in broker.history("news", KEPT, last=9).publications] == [b"a"]
+    assert broker.stats().lost == 0
+
+
+def test_a_redis_that_is_away_tells_no_history(tmp_path: Path) -> None:
+    with quiet():
+        broker = RedisBroker(f"redis://127.0.0.1:{free_port()}/0", socket_timeout=0.1)
+        with pytest.raises(BrokerError, match="does not tell"):
+            broker.history("news", KEPT)
+        broker.subscribe("news", Listener())
+        with pytest.raises(BrokerError, match="does not confirm"):
+            broker.history("news", KEPT)
+        broker.close()
 
 
 # --- Redis fails ------------------------------------------------------------------------------------------------------

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Final, Literal, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
 from ws4py.exc import BrokerError
 
-__all__ = ["Buffer", "Outgoing", "WhenFull"]
+__all__ = ["Buffer", "Kept", "Outgoing", "WhenFull"]
 
 WhenFull = Literal["drop_oldest", "raise"]
 """What is done with one more publication: the oldest ones make room for it, or it is refused."""
 
 OVERHEAD: Final = 200
 """What a publication takes beside its payload, in bytes."""
+
+
+class Kept(NamedTuple):
+    """How a publication is kept, or known by its key.
+
+    :ivar keys: of Redis, that belong to its topic and its key.
+    :ivar key_seconds: for how long its key is known; 0 without one.
+    :ivar size: how many messages of its topic are kept; 0 for none.
+    :ivar milliseconds: for how long.
+    """
+
+    keys: tuple[bytes, bytes, bytes]
+    key_seconds: int
+    size: int
+    milliseconds: int
 
 
 class Outgoing:
@@ -24,17 +39,21 @@ class Outgoing:
     :param opcode: of the message.
     :param payload: of the message.
     :param urgent: whether it goes before the others, and takes no room.
+    :param kept: what else the script that publishes it needs; None if a simple command does.
     :ivar number: which of its sender's it is; 0 until it is sent.
     :ivar sent_at: when Redis has confirmed it; None until then.
     """
 
-    __slots__ = ("channel", "number", "opcode", "payload", "sent_at", "urgent")
+    __slots__ = ("channel", "kept", "number", "opcode", "payload", "sent_at", "urgent")
 
-    def __init__(self, channel: bytes, opcode: int, payload: bytes, urgent: bool = False) -> None:
+    def __init__(
+        self, channel: bytes, opcode: int, payload: bytes, urgent: bool = False, kept: Kept | None = None
+    ) -> None:
         self.channel = channel
         self.opcode = opcode
         self.payload = payload
         self.urgent = urgent
+        self.kept = kept
         self.number = 0
         self.sent_at: float | None = None
 

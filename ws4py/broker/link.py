@@ -12,10 +12,13 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-__all__ = ["Backoff", "Broken", "Link", "Refused", "command", "wait"]
+__all__ = ["Backoff", "Broken", "Link", "ReadOnly", "Refused", "command", "wait"]
 
 Refused = redis.ResponseError
 """What stands in the place of a reply, if Redis has refused a command."""
+
+ReadOnly = redis.exceptions.ReadOnlyError
+"""Likewise, since it is a replica."""
 
 FAILURES: Final = (redis.RedisError, OSError)
 

@@ -334,7 +334,7 @@ class Reader:
         topic = self._topics.get(channel)
         if topic is None:
             return  # nobody is on it any more
-        self._call(topic, Publication(topic.name, envelope.opcode, envelope.payload))
+        self._call(topic, Publication(topic.name, envelope.opcode, envelope.payload, envelope.position))
 
     def _call(self, topic: Topic, publication: Publication | Interruption) -> None:
         for receiver in topic.receivers:

@@ -14,19 +14,21 @@ import weakref
 from typing import Any, Final
 
 import redis
+from redis.client import NEVER_DECODE
 
-from ws4py.broker.buffer import Buffer, Outgoing, WhenFull
-from ws4py.broker.envelope import SENDER_SIZE
-from ws4py.broker.interface import BrokerStats, History, Position, Publication, Receiver, Retention
+from ws4py.broker.buffer import Buffer, Kept, Outgoing, WhenFull
+from ws4py.broker.envelope import SENDER_SIZE, unpack
+from ws4py.broker.interface import KEY_SECONDS, BrokerStats, History, Position, Publication, Receiver, Retention
 from ws4py.broker.link import Backoff, Link
 from ws4py.broker.process import brokers
 from ws4py.broker.reader import Reader
+from ws4py.broker.scripts import EPOCH_SECONDS, HISTORY
 from ws4py.broker.writer import Writer
 from ws4py.exc import BrokerError
 
 __all__ = ["RedisBroker"]
 
-KEEPS_NOTHING: Final = "This broker keeps no histories, and does not know who is present"
+NOBODY: Final = "This broker does not know who is present"
 
 MAX_BUFFERED: Final = 64 << 20
 """How many bytes wait for Redis at most, by default."""
@@ -40,7 +42,11 @@ class RedisBroker:
     the subscription holds, for five seconds at most.
 
     A publication that was under way when the connection was lost is sent again; who has had it passes over it. What
-    others publish while this broker is not subscribed, since Redis was away, is not delivered.
+    others publish while this broker is not subscribed, since Redis was away, is not delivered: then the receivers get
+    an :class:`~ws4py.broker.Interruption`.
+
+    Histories are in Redis, and so belong to all processes. A Redis that has started again, was promoted, or has lost
+    them begins new epochs. An epoch is kept for a week after its history has gone.
 
     A forked process has none of its parent's subscriptions, and publishes by a connection of its own. What the parent
     has not sent is sent by the parent.
@@ -74,12 +80,15 @@ class RedisBroker:
     ) -> None:
         if not probe_interval > 0:
             raise ValueError(f"probe_interval must be a number of seconds above 0, not {probe_interval!r}")
+        self._owns_pool = client is None
         if client is None:
             pool = redis.ConnectionPool.from_url(
                 url, socket_timeout=socket_timeout, socket_connect_timeout=socket_timeout, protocol=2
             )
-        else:
-            pool = client.connection_pool
+            client = redis.Redis(connection_pool=pool)
+        pool = client.connection_pool
+        self._client = client
+        self._timeout = socket_timeout
         self._pool = pool
         self._prefix = f"{prefix}:{pool.connection_kwargs.get('db') or 0}:".encode()
         self._max_buffered = max_buffered
@@ -99,7 +108,8 @@ class RedisBroker:
             raise ValueError(str(error)) from error
         self._buffer = Buffer(self._max_buffered, self._when_full)
         self._reader = Reader(links[0], self._prefix + b"p:" + sender.hex().encode(), self._probe_interval, Backoff())
-        self._writer = Writer(links[1], self._buffer, sender, self._reader.hold, Backoff())
+        sender_key = self._prefix + b"s:" + sender.hex().encode()
+        self._writer = Writer(links[1], self._buffer, sender, sender_key, self._reader.hold, Backoff())
         self._reader.probe = self._writer.probe
         # Neither thread knows the broker: one that is forgotten ends.
         self._finalizer = weakref.finalize(self, _end, self._writer, self._reader)
@@ -121,29 +131,54 @@ class RedisBroker:
         return self._reader.wait(self._reader.asked, timeout)
 
     def publish(self, publication: Publication, retention: Retention | None = None, key: str | None = None) -> None:
-        """See :meth:`ws4py.broker.Broker.publish`. Returns at once.
-
-        :raises BrokerError: for a retention, or a key, too.
-        """
-        if retention is not None or key is not None:
-            raise BrokerError(KEEPS_NOTHING)
+        """See :meth:`ws4py.broker.Broker.publish`. Returns at once."""
         topic, opcode, payload, _ = publication
-        self._writer.put(Outgoing(self._channel(topic), opcode, payload))
+        kept = None if retention is None and key is None else self._kept(topic, retention, key)
+        self._writer.put(Outgoing(self._channel(topic), opcode, payload, kept=kept))
+
+    def _kept(self, topic: str, retention: Retention | None, key: str | None) -> Kept:
+        own = b"" if key is None else b"k:%d:%b:%b" % (len(topic.encode()), topic.encode(), key.encode())
+        keys = (*self._keys(topic), self._prefix + own)
+        size, seconds = retention or (0, 0.0)
+        return Kept(keys, 0 if key is None else int(KEY_SECONDS), size, max(1, int(1000 * seconds)))
+
+    def _keys(self, topic: str) -> tuple[bytes, bytes]:
+        """Return the keys of the record and the stream of a topic: see :mod:`ws4py.broker.scripts`."""
+        return self._prefix + b"h:" + topic.encode(), self._prefix + b"m:" + topic.encode()
 
     def history(self, topic: str, retention: Retention, since: Position | None = None, last: int = 0) -> History:
-        """Raise :class:`~ws4py.exc.BrokerError`."""
-        raise BrokerError(KEEPS_NOTHING)
+        """See :meth:`ws4py.broker.Broker.history`. Waits until the subscriptions made so far hold."""
+        if self._closed:
+            raise BrokerError("This broker is closed")
+        if not self.wait_subscribed(self._timeout):
+            raise BrokerError("Redis does not confirm subscriptions")
+        epoch, offset = since or ("", 0)
+        epoch_ttl = int(1000 * (retention.seconds + EPOCH_SECONDS))
+        arguments = (epoch, offset, min(last, retention.size), epoch_ttl, os.urandom(16))
+        try:
+            found = self._client.execute_command(
+                "EVAL", HISTORY, 2, *self._keys(topic), *arguments, **{NEVER_DECODE: True}
+            )
+        except redis.RedisError as error:
+            raise BrokerError(f"Redis does not tell a history: {error}") from error
+        publications = []
+        for _, (_, data) in found[3]:
+            envelope = unpack(data)
+            if envelope is None:  # another version has published it
+                return History((), Position(found[0].decode(), int(found[1])), False)
+            publications.append(Publication(topic, envelope.opcode, envelope.payload, envelope.position))
+        return History(tuple(publications), Position(found[0].decode(), int(found[1])), bool(found[2]))
 
     def enter(self, topic: str, name: str, info: bytes, joined: Publication, left: Publication) -> None:
         """Raise :class:`~ws4py.exc.BrokerError`."""
-        raise BrokerError(KEEPS_NOTHING)
+        raise BrokerError(NOBODY)
 
     def leave(self, topic: str, name: str) -> None:
         """Do nothing, since nobody is present."""
 
     def presence(self, topic: str) -> dict[str, bytes]:
         """Raise :class:`~ws4py.exc.BrokerError`."""
-        raise BrokerError(KEEPS_NOTHING)
+        raise BrokerError(NOBODY)
 
     def flush(self, timeout: float) -> None:
         """See :meth:`ws4py.broker.Broker.flush`."""
@@ -174,6 +209,8 @@ class RedisBroker:
         self._finalizer.detach()
         self._writer.end(self._close_timeout)
         self._reader.end(self._close_timeout)
+        if self._owns_pool:
+            self._pool.disconnect()
 
     @property
     def closed(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
@@ -9,8 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from ws4py.broker.buffer import Buffer, Outgoing
-from ws4py.broker.envelope import pack_head
-from ws4py.broker.link import Backoff, Broken, Link, Refused, command
+from ws4py.broker.envelope import POSITIONED, pack_head
+from ws4py.broker.link import Backoff, Broken, Link, ReadOnly, Refused, command
+from ws4py.broker.scripts import EPOCH_SECONDS, PUBLISH, SENDER_SECONDS
 from ws4py.exc import BrokerError
 from ws4py.framing import OPCODE_TEXT
 
@@ -20,6 +22,9 @@ logger = logging.getLogger("ws4py")
 
 BATCH: Final = 512
 """How many publications are sent before their replies are read."""
+
+SHA: Final = hashlib.sha1(PUBLISH.encode(), usedforsecurity=False).hexdigest().encode()
+"""By which Redis knows the script."""
 
 BATCH_SIZE: Final = 1 << 20
 """How many bytes of them, about."""
@@ -33,6 +38,7 @@ class Writer:
     :param link: of the thread.
     :param buffer: in which publications wait.
     :param sender: what the numbers belong to.
+    :param sender_key: under which Redis has the last of them.
     :param hold: waits until the subscriptions of this process hold, so that it hears what it publishes.
     :param backoff: how long to wait between attempts to connect.
     :ivar sent: how many Redis has confirmed.
@@ -40,16 +46,26 @@ class Writer:
     :ivar connections: how many were made.
     """
 
-    def __init__(self, link: Link, buffer: Buffer, sender: bytes, hold: Callable[[], object], backoff: Backoff) -> None:
+    def __init__(
+        self,
+        link: Link,
+        buffer: Buffer,
+        sender: bytes,
+        sender_key: bytes,
+        hold: Callable[[], object],
+        backoff: Backoff,
+    ) -> None:
         self._link = link
         self._buffer = buffer
         self._sender = sender
+        self._sender_key = sender_key
         self._hold = hold
         self._backoff = backoff
         self._guard = threading.RLock()
         self._thread: threading.Thread | None = None
         self._number = 0
         self._ending = threading.Event()
+        self._loaded = False
         self._away = False
         self.sent = 0
         self.refused = 0
@@ -128,6 +144,8 @@ class Writer:
             try:
                 self._connect()
                 self._hold()
+                if not self._loaded and any(outgoing.kept for outgoing in batch[done:]):
+                    self._load()
                 self._link.send(b"".join(self._commands(batch[done:])))
                 while done < len(batch):
                     self._confirm(batch[done], self._link.receive())
@@ -148,16 +166,48 @@ class Writer:
                 return
             raise Broken("Redis says what it was not asked for")
         self._link.connect()
+        self._loaded = False
         self.connections += 1
 
     def _commands(self, batch: list[Outgoing]) -> Iterator[bytes]:
         """Yield the commands as they are on the wire."""
         for outgoing in batch:
-            head = pack_head(outgoing.opcode, self._sender, outgoing.number)
-            yield command(b"PUBLISH", outgoing.channel, head + outgoing.payload)
+            kept = outgoing.kept
+            positioned = POSITIONED if kept is not None and kept.size else 0
+            head = pack_head(outgoing.opcode | positioned, self._sender, outgoing.number)
+            if kept is None:
+                yield command(b"PUBLISH", outgoing.channel, head + outgoing.payload)
+                continue
+            record, stream, key = kept.keys
+            numbers = (
+                outgoing.number,
+                kept.key_seconds,
+                kept.size,
+                kept.milliseconds,
+                kept.milliseconds + 1000 * EPOCH_SECONDS,
+                SENDER_SECONDS,
+            )
+            yield command(
+                *(b"EVALSHA", SHA, b"4", record, stream, self._sender_key, key),
+                *(outgoing.channel, head, outgoing.payload, *(b"%d" % number for number in numbers)),
+            )
+
+    def _load(self) -> None:
+        """Have Redis know the script.
+
+        :raises Broken: if it can't.
+        """
+        self._link.send(command(b"SCRIPT", b"LOAD", PUBLISH.encode()))
+        reply = self._link.receive()
+        if isinstance(reply, Refused):
+            raise Broken(str(reply))
+        self._loaded = True
 
     def _confirm(self, outgoing: Outgoing, reply: Any) -> None:
         if isinstance(reply, Refused):
+            if isinstance(reply, ReadOnly):
+                raise Broken(str(reply))  # a replica by now: the master is elsewhere, or will be here again
+            self._loaded = False  # that may be why
             self.refused += 1
             if self.refused == 1:
                 logger.error("Redis refuses to publish: %s", reply)
