@@ -15,97 +15,9 @@ from typing import Any
 import pytest
 
 from tests.helpers import PATIENCE, until
-from tests.serving import free_port
+from tests.pubsub.site import Site, publish_by
 from ws4py.broker import MemoryBroker
-from ws4py.pubsub import CLIENT, PubSubWebSocket, serve_client
-from ws4py.server.threadedserver import WebSocketServer
-
-PAGE = b"""<!doctype html><title>Page</title><link rel="icon" href="data:,"><script type="module">
-import {PubSub} from "/pubsub.js";
-window.open_ = (options = {}) => {
-    window.states = [];
-    window.others = [];
-    window.pubsub = new PubSub("/ws", {
-        initial: 50, onstate: (state, detail) => states.push([state, detail.code ?? null]),
-        onother: (message) => others.push(message), ...options,
-    });
-};
-window.follow = (topic, options = {}) => {
-    const log = window[topic] = {messages: [], offsets: [], subscribed: [], errors: [], present: null};
-    log.subscription = pubsub.subscribe(topic, {
-        onsubscribed: (recovery) => log.subscribed.push(recovery),
-        onmessage: (data, offset) => { log.messages.push(data); log.offsets.push(offset ?? null); },
-        onpresence: (present) => { log.present = [...present.keys()].sort(); },
-        onerror: (error) => log.errors.push(error.code),
-        ...options,
-    });
-};
-window.sent = [];
-window.say = (topic, text) => pubsub.publish(topic, text).then(
-    () => sent.push(text), (error) => sent.push(`${text} ${error.code}`));
-</script>"""
-
-
-class Room(PubSubWebSocket):
-    grace = 0.0
-    allowed = True
-
-    def may_subscribe(self, topic: str) -> bool:
-        return self.allowed and not topic.startswith("private")
-
-    may_publish = may_see = may_subscribe
-
-    def identify(self, topic: str) -> tuple[str, Any] | None:
-        return (f"somebody {self.peer_address[1]}", None) if topic.startswith("room") else None
-
-    def received_request(self, request: dict[str, Any]) -> None:
-        self.send_json({"type": "echo", "of": request["type"]})
-
-
-def page(environ: dict[str, Any], start_response: Callable[..., object]) -> list[bytes]:
-    start_response("200 OK", [("Content-Type", "text/html; charset=utf-8"), ("Content-Length", str(len(PAGE)))])
-    return [PAGE]
-
-
-class Site:
-    """A server that can be stopped and started again, on one port and with one broker."""
-
-    def __init__(self, keeps: bool = True) -> None:
-        self.port = free_port()
-        self.broker = MemoryBroker()
-        self._keeps = keeps
-        self._server: WebSocketServer | None = None
-        self.kind: type[PubSubWebSocket] = Room
-
-    @property
-    def manager(self) -> Any:
-        assert self._server is not None
-        return self._server.manager
-
-    def start(self) -> None:
-        self._server = WebSocketServer(
-            ("127.0.0.1", self.port),
-            {"/ws": self.kind},
-            applications={"/page": page, "/pubsub.js": serve_client},
-            broker=self.broker,
-            history={"room*": (100, 60.0)},
-            drain_timeout=0.5,
-        )
-        self._server.start()
-
-    def stop(self) -> None:
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.join(PATIENCE)
-            self._server = None
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    site = Site()
-    site.start()
-    yield site
-    site.stop()
+from ws4py.pubsub import CLIENT, serve_client
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +111,7 @@ def test_over_a_restart_of_the_server_nothing_is_lost(open_page: Callable[[], Pa
         each.until("pubsub.state === 'waiting'")
     one.run("say('room', 'said meanwhile')")
     for number in range(20):
-        broker.publish(*published(f"published {number}"))
+        publish_by(broker, f"published {number}")
     site.start()
     for each in (one, two):
         each.until("room.messages.length === 22")
@@ -211,12 +123,6 @@ def test_over_a_restart_of_the_server_nothing_is_lost(open_page: Callable[[], Pa
         assert each.get("room.offsets") == list(range(1, 23))
         assert [each["recovered"] for each in each.get("room.subscribed")] == [False, True]
     assert one.get("sent") == ["before", "said meanwhile"]
-
-
-def published(text: str) -> tuple[Any, Any]:
-    from ws4py.broker import Publication, Retention
-
-    return Publication("room", 1, text.encode()), Retention(100, 60.0)
 
 
 def test_what_can_not_be_had_is_said(open_page: Callable[[], Page], site: Site) -> None:

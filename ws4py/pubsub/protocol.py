@@ -17,6 +17,7 @@ __all__ = [
     "MAX_KEY",
     "MAX_TOPIC",
     "BadRequest",
+    "Refused",
     "Request",
     "checked_text",
     "encode",
@@ -49,6 +50,18 @@ class BadRequest(ValueError):
 
     :param text: what is wrong, for people.
     """
+
+
+class Refused(Exception):
+    """What a client asks for is not done: an application raises it, and a client in Python gets it.
+
+    :param text: why, for people.
+    :param code: of the error.
+    """
+
+    def __init__(self, text: str, code: str = "refused") -> None:
+        super().__init__(text)
+        self.code = code
 
 
 def encode(message: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from ws4py.messaging import Message
 from ws4py.pubsub.departures import Departures
 from ws4py.pubsub.protocol import (
     BadRequest,
+    Refused,
     Request,
     checked_text,
     encode,
@@ -29,24 +30,12 @@ from ws4py.pubsub.protocol import (
 from ws4py.subscriptions import Recovery
 from ws4py.websocket import WebSocket
 
-__all__ = ["PubSubWebSocket", "Refused"]
+__all__ = ["PubSubWebSocket"]
 
 logger = logging.getLogger("ws4py")
 
 departures = Departures()
 """The leaves of websockets that have ended, while somebody may come back."""
-
-
-class Refused(Exception):
-    """What a client asks for is not done.
-
-    :param text: why, for people. The client gets it.
-    :param code: of the error that the client gets.
-    """
-
-    def __init__(self, text: str, code: str = "refused") -> None:
-        super().__init__(text)
-        self.code = code
 
 
 class PubSubWebSocket(WebSocket):
