@@ -5,7 +5,11 @@ sphinx-build -W docs .cache/docs
 
 from __future__ import annotations
 
+import os
+
 from ws4py import __version__
+
+os.environ["WS4PY_ENGINE"] = "pure"  # the reference describes the specification
 
 project = "ws4py"
 author = "the ws4py developers"
