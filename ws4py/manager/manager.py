@@ -125,7 +125,7 @@ class WebSocketManager:
         self._scheduler: Scheduler | None = None
         self._reactor: Reactor | None = None
         self._retired = WorkerCounters()  # of earlier runs
-        self._engine = Engine(self._backend, self._end, self._left, clock)
+        self._engine = Engine(self._backend, lambda member: self._registry.end(member), self._left, clock)  # noqa: PLW0108
         self._slow_log = SlowCallbackLog(self._engine.count, clock)
         self._registry = Registry(self.limits, self._engine, self._backend.make_lock, broker, Retentions(history))
         self._broadcasts = Broadcasts(self._engine, self._registry, broker is not None)
@@ -472,10 +472,6 @@ class WebSocketManager:
         )
 
     # --- for the engine -----------------------------------------------------------------------------------------------
-
-    def _end(self, member: Member) -> None:
-        """The end of a connection has begun. By the thread that polls."""
-        self._registry.end(member)
 
     def _left(self, member: Member, connection: Connection) -> None:
         """A connection is gone. By the thread that polls."""
