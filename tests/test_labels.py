@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from ws4py.labels import LONGEST_TEXT, address_of, code_label, path_of, printable, status_label
+from ws4py.labels import (
+    LONGEST_TEXT,
+    address_of,
+    code_label,
+    packed_address,
+    path_of,
+    printable,
+    status_label,
+    unpacked_address,
+)
 
 CONTROLS = [*map(chr, range(32)), *map(chr, range(127, 160))]
 LINES = ["\u2028", "\u2029"]
@@ -85,3 +94,20 @@ def test_labels_are_few() -> None:
     assert [status_label(status) for status in (400, 429, 503)] == [400, 429, 503]
     assert {status_label(status) for status in range(100, 1000)} >= {"4xx", "5xx", "9xx"}
     assert len({status_label(status) for status in range(1000)}) < 80
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        ("192.0.2.7", 65535),
+        ("0.0.0.0", 0),
+        ("::1", 80),
+        (3, 1024),
+        "/run/socket",
+        b"\0abstract",
+        "",
+        ("192.0.2.7", 1, 2),
+    ],
+)
+def test_a_packed_address_is_what_it_was(address: Any) -> None:
+    assert unpacked_address(packed_address(address)) == address

@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from typing import Any, Final
 
 __all__ = [
@@ -14,10 +14,12 @@ __all__ = [
     "Address",
     "address_of",
     "code_label",
+    "packed_address",
     "path_of",
     "printable",
     "short_address",
     "status_label",
+    "unpacked_address",
 ]
 
 Address = tuple[Any, ...] | str | bytes
@@ -29,6 +31,7 @@ LONGEST_TEXT: Final = 256
 _LONGEST_CACHED: Final = 64
 """Characters of an address."""
 
+_IPV4: Final = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}")
 _WITH_PORT: Final = re.compile(r"(?:\[([^\]]*)\]|([^:]*))(?::[0-9]{1,5})?")
 _STATUSES: Final = frozenset(map(int, HTTPStatus))
 
@@ -87,3 +90,16 @@ def status_label(status: int) -> int | str:
 def short_address(address: Address) -> Address:
     """Reduce the address of a socket to (host, port), over IPv6 too. That of a unix socket stays what it is."""
     return address[:2] if isinstance(address, tuple) else address
+
+
+def packed_address(address: Address) -> Address | int:
+    """Return the (host, port) of an IPv4 socket as one number, in a quarter of the memory; others as they are."""
+    match address:
+        case (str(host), int(port)) if _IPV4.fullmatch(host):
+            return int(IPv4Address(host)) << 16 | port
+    return address
+
+
+def unpacked_address(packed: Address | int) -> Address:
+    """Return the address that was packed."""
+    return (str(IPv4Address(packed >> 16)), packed & 0xFFFF) if isinstance(packed, int) else packed

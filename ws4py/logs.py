@@ -24,7 +24,7 @@ import logging
 import sys
 from typing import Any, Final, Protocol
 
-from ws4py.labels import path_of, printable
+from ws4py.labels import path_of, printable, unpacked_address
 
 __all__ = ["ATTRIBUTES", "ConnectionFilter", "Named", "configure_logger", "format_addresses"]
 
@@ -73,7 +73,7 @@ def _describe(websocket: Any) -> tuple[int | None, str | None, str | None]:
         return None, None, None
     member = getattr(getattr(websocket, "_connection", None), "owner", None)
     number: int | None = getattr(member, "id", None)
-    address: Any = getattr(member, "address", None) or getattr(websocket, "_peer_address", None)
+    address: Any = getattr(member, "address", None) or unpacked_address(getattr(websocket, "_peer_address", None) or "")
     if isinstance(address, tuple):
         address = address[0]
     path = getattr(member, "path", None)

@@ -21,7 +21,7 @@ from ws4py.closing import State, outcome
 from ws4py.computed import computed
 from ws4py.exc import ConnectionClosed
 from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_PING, OPCODE_TEXT
-from ws4py.labels import Address, short_address
+from ws4py.labels import Address, packed_address, short_address, unpacked_address
 from ws4py.logs import ConnectionFilter
 from ws4py.messaging import CloseControlMessage, Message, Payload, PingControlMessage, encode_payload
 from ws4py.packing import Requested
@@ -108,7 +108,7 @@ class WebSocket(Callbacks, Requested, Subscribing):
         self._surroundings: Surroundings | None = None  # this, too
         self._forks = forks()  # of this process, so far
         self._local_address: Address | None = None
-        self._peer_address: Address | None = None
+        self._peer_address: Address | int | None = None  # packed
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
@@ -357,8 +357,8 @@ class WebSocket(Callbacks, Requested, Subscribing):
     def peer_address(self) -> Address:
         """The address of the other side, likewise."""
         if self._peer_address is None:
-            self._peer_address = short_address(self.sock.getpeername())
-        return self._peer_address
+            self._peer_address = packed_address(short_address(self.sock.getpeername()))
+        return unpacked_address(self._peer_address)
 
     @property
     def _is_secure(self) -> bool:

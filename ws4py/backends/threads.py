@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
 from ws4py.engine.pollers import Poller, default_poller
 from ws4py.engine.relay import Relay
-from ws4py.engine.sockets import managed_part, take_over
+from ws4py.engine.sockets import Closable, managed_part, take_over
 from ws4py.engine.transport import Transport, make_transport
 from ws4py.engine.wakeup import Wakeup
 
@@ -64,16 +63,16 @@ class Threads:
         """Whether the poller is the application's."""
         return self._poller is not None
 
-    def make_transport(self, sock: Any, on_close: Callable[[], object]) -> tuple[Transport, Any]:
+    def make_transport(self, sock: Any, owner: Closable) -> tuple[Transport, Any]:
         """Return the transport of a connected socket, which is made non-blocking, and the socket that stands in its
         place.
 
-        :param on_close: is called when the application closes that.
+        :param owner: is told when the application closes that.
         """
         sock = take_over(sock)
         managed = managed_part(sock)
         if managed is not None:
-            managed.manage(on_close)
+            managed.manage(owner)
         return make_transport(sock), sock
 
     def breathe(self) -> None:

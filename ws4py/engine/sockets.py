@@ -5,10 +5,16 @@ from __future__ import annotations
 import _socket
 import os
 import socket
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-__all__ = ["ManagedSocket", "managed_part", "take_over"]
+__all__ = ["Closable", "ManagedSocket", "managed_part", "take_over"]
+
+
+class Closable(Protocol):
+    """Whose socket it is."""
+
+    def close_by_application(self) -> None:
+        """The application has closed the socket itself."""
 
 
 class ManagedSocket(socket.socket):
@@ -19,43 +25,43 @@ class ManagedSocket(socket.socket):
     and gives the descriptor back at its end.
     """
 
-    __slots__ = ("_on_close",)
+    __slots__ = ("_owner",)
 
-    _on_close: Callable[[], object] | None
+    _owner: Closable | None
 
     def close(self) -> None:
         """Have the connection dropped; the descriptor is given back at its end."""
-        on_close = getattr(self, "_on_close", None)
-        if on_close is None:
+        owner = getattr(self, "_owner", None)
+        if owner is None:
             super().close()
         else:
-            on_close()
+            owner.close_by_application()
 
     def detach(self) -> int:
         """Give the descriptor to the caller. The connection is dropped without being ended.
 
         :returns: a duplicate of the descriptor.
         """
-        if getattr(self, "_on_close", None) is None:
+        if getattr(self, "_owner", None) is None:
             return super().detach()
         duplicate = os.dup(self.fileno())
         self.close()
         return duplicate
 
-    def manage(self, on_close: Callable[[], object]) -> None:
+    def manage(self, owner: Closable) -> None:
         """Belong to an engine.
 
-        :param on_close: is called when the application closes the socket.
+        :param owner: is told when the application closes the socket.
         """
-        self._on_close = on_close
+        self._owner = owner
 
     def release(self) -> None:
         """Belong to nobody: :meth:`close` closes."""
-        self._on_close = None
+        self._owner = None
 
     def give_back(self) -> None:
         """Close the descriptor. For the engine."""
-        self._on_close = None
+        self._owner = None
         super().close()
 
 

@@ -41,13 +41,15 @@ class TimerWheel(Generic[_T]):
         if slot == item.timer_slot:
             return
         self.cancel(item)
-        item.timer_slot = slot
         entries = self._slots.get(slot)
         if entries is None:
-            self._slots[slot] = {item: None}
+            self._slots[slot] = entries = {}
             heapq.heappush(self._order, slot)
-        else:
-            entries[item] = None
+        for other in entries:
+            slot = other.timer_slot  # one number for all of them
+            break
+        item.timer_slot = slot
+        entries[item] = None
 
     def cancel(self, item: _T) -> None:
         """Take ``item`` off."""

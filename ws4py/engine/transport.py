@@ -39,9 +39,8 @@ class Transport(Protocol):
     def closed(self) -> bool:
         """Whether somebody has closed the socket."""
 
-    @property
-    def receive(self) -> Callable[[int], bytes]:
-        """Return what has come, so many bytes at most, b"" at the end.
+    def receive(self, size: int) -> bytes:
+        """Return what has come, ``size`` bytes at most, b"" at the end.
 
         :raises BlockingIOError: if nothing has come.
         :raises OSError: if the connection is broken.
@@ -77,7 +76,7 @@ class Transport(Protocol):
 class PlainTransport:
     """TCP, or a unix socket."""
 
-    __slots__ = ("_sock", "blocked", "receive")
+    __slots__ = ("_sock", "blocked")
 
     secure = False
     wants_write = False
@@ -85,7 +84,6 @@ class PlainTransport:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self.blocked = False
-        self.receive: Callable[[int], bytes] = sock.recv  # itself: nothing is to be added, and it is called most
 
     @property
     def closed(self) -> bool:
@@ -96,6 +94,10 @@ class PlainTransport:
     def by_number(self) -> bool:
         """See :attr:`Transport.by_number`. Another kind of socket may be closed by who has it."""
         return isinstance(self._sock, ManagedSocket)
+
+    def receive(self, size: int) -> bytes:
+        """See :meth:`Transport.receive`."""
+        return self._sock.recv(size)
 
     def pending(self) -> bool:
         """See :meth:`Transport.pending`; a poller shows all that is left in the kernel."""

@@ -75,7 +75,7 @@ class Enrolment:
             raise ValueError(f"{websocket!r} is under another manager")
         exceeded = self._registry.enter(member, counted)
         try:
-            transport, websocket.sock = self._backend.make_transport(websocket.sock, connection.close_by_application)
+            transport, websocket.sock = self._backend.make_transport(websocket.sock, connection)
             self._engine.add(connection, transport, websocket.sock.fileno())
         except BaseException:
             self._registry.forget(member)

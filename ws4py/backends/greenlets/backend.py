@@ -15,6 +15,7 @@ from ws4py.backends.greenlets.scheduler import GreenletScheduler
 from ws4py.backends.greenlets.sockets import make_transport
 from ws4py.backends.greenlets.waiting import GreenletCondition, native_lock
 from ws4py.engine.relay import Relay
+from ws4py.engine.sockets import Closable
 from ws4py.engine.transport import Transport
 
 __all__ = ["Greenlets"]
@@ -74,7 +75,7 @@ class Greenlets:
         self._scheduler = GreenletScheduler(reactor, self._spawn, self._hub, self._poller)
         return self._scheduler
 
-    def make_transport(self, sock: Any, on_close: Callable[[], object]) -> tuple[Transport, Any]:
+    def make_transport(self, sock: Any, owner: Closable) -> tuple[Transport, Any]:
         """Return the transport of a connected socket of gevent, which is made non-blocking, and the socket."""
         return make_transport(sock), sock
 
