@@ -1,8 +1,8 @@
 """What is compiled finds what the Python does that is its specification: the same frames, payloads, messages, errors.
 
 The input is: flags, limits of a message, how many frames at a time, the size of the cuts, and then the bytes of the
-peer or, so that it gets far, what frames to make of the rest. With atheris this sees the Python alone; ``.ci/asan``
-runs it on a build that the compiler watches.
+peer or, so that it gets far, what frames to make of the rest. The C
+files by themselves run under the compiler's sanitizers in ``tests/native/test_sanitized.py``.
 """
 
 from __future__ import annotations
