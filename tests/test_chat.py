@@ -108,13 +108,36 @@ class Peer:
             if event["type"] == kind:
                 return event
 
-    def join(self, name: str, key: str = "") -> Event:
+    def join(self, name: str, key: str = "key", room: str = "room/x") -> Event:
+        """Be somebody, enter a room, and return who is there."""
         self.tell(type="join", name=name, key=key)
-        return self.hear("welcome")
+        self.name = self.hear("welcome")["name"]
+        self.tell(type="subscribe", topic=room, last=50)
+        self.recovery = self.hear("subscribed")
+        self.tell(type="presence", topic=room)
+        return self.hear("presence")
 
-    def say(self, text: str, token: str) -> Event:
-        self.tell(type="say", text=text, id=token)
-        return self.hear("said")
+    def say(self, text: str, token: str, room: str = "room/x") -> Event:
+        """Say something, and return what everybody gets."""
+        self.tell(type="publish", topic=room, data=json.dumps({"id": token, "text": text}), key=token)
+        return self.hear_said()
+
+    def hear_said(self) -> Event:
+        said: Event = json.loads(self.hear("message")["data"])
+        return said
+
+    def fail(self, **request: object) -> str:
+        """Return the code of the error that a request gets."""
+        self.tell(id="bad", **request)
+        error = self.hear("error")
+        assert error["id"] == "bad"
+        assert error["text"]
+        code: str = error["code"]
+        return code
+
+
+def names(presence: Event) -> list[str]:
+    return [each["name"] for each in presence["present"]]
 
 
 @contextlib.contextmanager
@@ -165,83 +188,73 @@ def peer(shared_server: Server) -> Iterator[Peer]:
 
 def test_conversation(connect: Callable[[], Peer]) -> None:
     first, second = connect(), connect()
-    assert first.join("first") == {
-        "type": "welcome",
-        "name": "first",
-        "people": ["first"],
-        "history": [],
-        "limits": {"name": 24, "text": 500},
-    }
-    assert first.hear("joined")["name"] == "first"
+    first.tell(type="join", name="first", key="key")
+    welcome = {"type": "welcome", "name": "first", "limits": {"name": 24, "text": 500, "room": 24}}
+    assert first.hear("welcome") == welcome
+    first.tell(type="subscribe", topic="room/x")
+    first.tell(type="presence", topic="room/x")
+    assert names(first.hear("presence")) == ["first"]
     assert first.say("anybody there?", "1")["text"] == "anybody there?"
 
-    welcome = second.join("  second   one ")
-    assert welcome["name"] == "second one"
-    assert welcome["people"] == ["first", "second one"]
-    assert [said["text"] for said in welcome["history"]] == ["anybody there?"]
+    assert names(second.join("  second   one ", "another key")) == ["first", "second one"]
+    assert second.recovery["messages"] == 1
+    assert second.name == "second one"
     assert first.hear("joined")["name"] == "second one"
 
     said = second.say(" yes\n", "2")
     assert (said["name"], said["text"], said["id"]) == ("second one", "yes", "2")
     assert abs(said["time"] - time.time()) < 60
-    assert first.hear("said") == said
+    assert first.hear_said() == said
 
     second.websocket.close()
     assert first.hear("left")["name"] == "second one"
 
 
-def test_history_is_short(connect: Callable[[], Peer]) -> None:
-    first = connect()
+def test_who_is_new_gets_what_was_said(connect: Callable[[], Peer]) -> None:
+    first, second = connect(), connect()
     first.join("first")
     for number in range(60):
-        first.say(f"message {number}", str(number))
-    history = connect().join("second")["history"]
-    assert [said["text"] for said in history] == [f"message {number}" for number in range(10, 60)]
+        first.say(str(number), str(number))
+    second.tell(type="join", name="second", key="key")
+    second.tell(type="subscribe", topic="room/x", last=50)
+    assert [second.hear_said()["text"] for _ in range(50)] == [str(number) for number in range(10, 60)]
 
 
-def test_events_arrive_in_one_order(connect: Callable[[], Peer]) -> None:
-    """Several workers speak at once; everybody sees the same order, and it is that of the history."""
-    peers = [connect() for _ in range(4)]
-    for number, peer in enumerate(peers):
-        peer.join(f"peer {number}")
-    for number in range(10):
-        for index, peer in enumerate(peers):
-            peer.tell(type="say", text="x", id=f"{index}-{number}")
-    orders = [[peer.hear("said")["id"] for _ in range(40)] for peer in peers]
-    history = [said["id"] for said in connect().join("late")["history"]]
-    assert orders == [history] * 4
+def test_rooms_hear_nothing_of_each_other(connect: Callable[[], Peer]) -> None:
+    first, second = connect(), connect()
+    first.join("first", room="room/a")
+    assert names(second.join("second", room="room/b")) == ["second"]
+    first.say("in a", "1", "room/a")
+    assert second.say("in b", "2", "room/b")["text"] == "in b"
+    assert first.say("again", "3", "room/a")["text"] == "again"
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        "not json",
-        "[" * 5000,
-        '"text"',
-        "[]",
-        "{}",
-        '{"type": 1}',
-        '{"type": "shout"}',
-        '{"type": "join"}',
-        '{"type": "join", "name": 1, "key": ""}',
-        '{"type": "join", "name": "x", "key": null}',
-        '{"type": "join", "name": "\\ud800", "key": ""}',
-        '{"type": "say", "text": "x", "id": ""}',
-        '{"type": "say", "text": "x", "id": ["x"]}',
-        b'{"type": "join", "name": "x", "key": ""}',
-        b"\xff\xfe",
-    ],
-)
+def test_who_comes_back_gets_what_was_said_meanwhile(connect: Callable[[], Peer]) -> None:
+    first, second = connect(), connect()
+    first.join("first")
+    position = first.recovery["position"]
+    first.websocket.close()
+    second.join("second")
+    second.say("a", "1")
+    second.say("b", "2")
+    again = connect()
+    again.tell(type="join", name="first", key="key")
+    again.tell(type="subscribe", topic="room/x", since=position)
+    recovery = again.hear("subscribed")
+    assert (recovery["recovered"], recovery["messages"]) == (True, 2)
+    assert [again.hear_said()["text"] for _ in range(2)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("data", ["", "x", "[]", "null", "[" * 5000, "{", '{"type": "dance"}', b"{}"])
 def test_bad_message_is_refused_and_the_connection_stays(peer: Peer, data: str | bytes) -> None:
     peer.websocket.send(data)
-    assert peer.hear("error")["code"] == "bad-message"
-    assert peer.join("still here")["name"] == "still here"
+    assert peer.hear("error")["code"] == "bad-request"
+    peer.join(f"still here {random.random():.9f}")
 
 
 def test_message_of_too_many_bytes(peer: Peer) -> None:
-    peer.tell(type="join", name="x" * 9000, key="")
-    assert peer.hear("error")["code"] == "too-long"
-    peer.join("still here")
+    assert not peer.websocket.send(json.dumps({"type": "join", "name": "x" * 9000, "key": "1"}))
+    assert peer.hear("error")["code"] == "too-big"
 
 
 @pytest.mark.parametrize(
@@ -252,68 +265,79 @@ def test_message_of_too_many_bytes(peer: Peer) -> None:
         ("x\x00", "bad-name"),
         ("\u202eevil", "bad-name"),
         ("x" * 25, "too-long"),
+        (None, "bad-message"),
+        (1, "bad-message"),
+        ("\ud83d", "bad-message"),
     ],
 )
-def test_bad_name(peer: Peer, name: str, code: str) -> None:
-    peer.tell(type="join", name=name, key="")
-    assert peer.hear("error")["code"] == code
-    assert peer.join("\N{SNOWMAN}" * 24)["name"] == "\N{SNOWMAN}" * 24
+def test_bad_name(peer: Peer, name: object, code: str) -> None:
+    assert peer.fail(type="join", name=name, key="1") == code
+    peer.tell(type="join", name="\N{SNOWMAN}" * 24, key="a key of the snowmen's")
+    assert peer.hear("welcome")["name"] == "\N{SNOWMAN}" * 24
+
+
+@pytest.mark.parametrize("key", ["", "x" * 65, None, 1])
+def test_bad_key(peer: Peer, key: object) -> None:
+    assert peer.fail(type="join", name="somebody", key=key) == "bad-message"
 
 
 def test_name_taken(connect: Callable[[], Peer]) -> None:
     first, second = connect(), connect()
     first.join("Name")
-    second.tell(type="join", name="nAME", key="")
-    assert second.hear("error")["code"] == "name-taken"
-    assert second.join("another")["people"] == ["Name", "another"]
+    assert second.fail(type="join", name="nAME", key="another") == "name-taken"
+    assert names(second.join("another")) == ["Name", "another"]
     first.websocket.close()
     second.hear("left")
-    assert connect().join("nAME")["people"] == ["another", "nAME"]
+    assert names(connect().join("nAME", "another")) == ["another", "nAME"]
 
 
-def test_key_takes_the_seat_over(connect: Callable[[], Peer]) -> None:
-    """A page comes back although the server still believes in its old connection."""
+def test_who_has_the_key_is_the_same_person(connect: Callable[[], Peer]) -> None:
+    """A page comes back although the server still believes in its old connection: the others see nobody come or go."""
     other, old, new = connect(), connect(), connect()
     other.join("other")
-    old.join("page", key="secret")
-    while other.hear("joined")["name"] != "page":
-        pass
-    new.tell(type="join", name="page", key="guess")
-    assert new.hear("error")["code"] == "name-taken"
-    assert new.join("page", key="secret")["people"] == ["other", "page"]
-    with pytest.raises(Exception, match="4001"):
-        old.hear("nothing")
+    old.join("page", "secret")
+    assert other.hear("joined")["name"] == "page"
+    assert new.fail(type="join", name="page", key="guess") == "name-taken"
+    assert names(new.join("page", "secret")) == ["other", "page"]
+    old.websocket.close()
     new.say("here again", "1")
-    # The others saw nobody come or go.
-    assert json.loads(other.websocket.recv(timeout=PATIENCE))["type"] == "said"
+    assert json.loads(other.websocket.recv(timeout=PATIENCE))["type"] == "message"
+
+
+def test_who_has_not_joined_may_nothing(peer: Peer) -> None:
+    for request in ({"type": "subscribe"}, {"type": "presence"}, {"type": "publish", "data": "x"}):
+        assert peer.fail(topic="room/x", **request) == "forbidden"
+    peer.join("peer")
+    assert peer.fail(type="join", name="again", key="1") == "already-joined"
+    for topic in ("other", "room/", "room/" + "x" * 25):
+        assert peer.fail(type="subscribe", topic=topic) == "forbidden"
 
 
 def test_bad_texts(peer: Peer) -> None:
-    peer.tell(type="say", id="1", text="too early")
-    assert peer.hear("error") | {"text": ""} == {"type": "error", "code": "not-joined", "text": "", "id": "1"}
-    peer.join("peer")
-    peer.tell(type="join", name="again", key="")
-    assert peer.hear("error")["code"] == "already-joined"
+    peer.join("texts")
     for text, code in [("", "empty"), (" \n ", "empty"), ("x" * 501, "too-long"), ("\ud83d", "bad-message")]:
-        peer.tell(type="say", id="2", text=text)
-        error = peer.hear("error")
-        assert (error["code"], error["id"]) == (code, "2")
+        assert peer.fail(type="publish", topic="room/x", data=json.dumps({"id": "2", "text": text})) == code
+    for data in ("x", "[]", "{}", json.dumps({"id": "", "text": "x"}), json.dumps({"id": "x" * 65, "text": "x"})):
+        assert peer.fail(type="publish", topic="room/x", data=data) == "bad-message"
     assert peer.say("\N{GRINNING FACE}" * 500, "3")["text"] == "\N{GRINNING FACE}" * 500
 
 
 def test_html_is_text(peer: Peer) -> None:
-    assert "<b>&amp;</b>" in peer.join("<b>&amp;</b>")["people"]
+    assert "<b>&amp;</b>" in names(peer.join("<b>&amp;</b>", room="room/html"))
     text = "<script>alert(1)</script> &lt;"
-    assert peer.say(text, "1")["text"] == text
+    assert peer.say(text, "1", "room/html")["text"] == text
 
 
 def test_message_sent_again_is_said_once(connect: Callable[[], Peer]) -> None:
     peer = connect()
     peer.join("peer")
     peer.say("once", "1")
-    peer.tell(type="say", text="once", id="1")
+    peer.tell(type="publish", topic="room/x", data=json.dumps({"id": "1", "text": "once"}), key="1")
     assert peer.say("twice", "2")["text"] == "twice"
-    assert [said["id"] for said in connect().join("late")["history"]] == ["1", "2"]
+    late = connect()
+    late.tell(type="join", name="late", key="1")
+    late.tell(type="subscribe", topic="room/x", last=50)
+    assert late.hear("subscribed")["messages"] == 2
 
 
 @pytest.mark.parametrize("how", ["end", "reset"])
@@ -329,7 +353,7 @@ def test_peer_that_vanishes_leaves(connect: Callable[[], Peer], how: str) -> Non
     else:
         sock.shutdown(socket.SHUT_RDWR)
     assert first.hear("left")["name"] == "second"
-    assert connect().join("second")["people"] == ["first", "second"]
+    assert names(connect().join("second")) == ["first", "second"]
 
 
 def test_stopping_server_says_so_and_nobody_seems_to_leave(server: Server, connect: Callable[[], Peer]) -> None:
@@ -351,6 +375,7 @@ def test_page_and_its_headers(shared_server: Server) -> None:
         ("/", "text/html;charset=utf-8"),
         ("/style.css", "text/css;charset=utf-8"),
         ("/chat.js", "text/javascript;charset=utf-8"),
+        ("/pubsub.js", "text/javascript;charset=utf-8"),
     ]:
         connection.request("GET", path)
         response = connection.getresponse()
@@ -501,6 +526,29 @@ def test_pages_survive_a_restart_of_the_server(open_page: Callable[[], Page], se
     first.hears("half a sentence")
     assert first.texts("#log .words") == ["before", "said while the server was away", "half a sentence"]
     assert not first.find("#outage").is_displayed()
+
+
+def test_rooms_have_their_own_talk(open_page: Callable[[], Page]) -> None:
+    first, second = open_page(), open_page()
+    first.join("first")
+    second.find("#room-field").send_keys("tea")
+    second.join("second")
+    second.sees("#room-name", "tea")
+    first.sees("#room-name", "lobby")
+    first.say("in the lobby")
+    first.hears("in the lobby")
+    second.say("in the tea room")
+    second.hears("in the tea room")
+    second.people("second")
+    assert second.texts("#log .words") == ["in the tea room"]
+    second.chromium.execute_script("location.hash = ''")
+    second.hears("in the lobby")
+    second.people("second", "first")
+    assert second.texts("#log .words") == ["in the lobby"]
+    first.people("first", "second")
+    second.chromium.execute_script("location.hash = 'tea'")
+    second.hears("in the tea room")
+    first.people("first")
 
 
 def test_page_shows_html_as_text(open_page: Callable[[], Page]) -> None:

@@ -1,18 +1,16 @@
-// The page of the chat. What it and the server say to each other is described in server.py.
-//
-// Whatever the others wrote goes into the page as textContent, never as HTML.
+// The page of the chat. What it and the server say to each other is described in server.py; pubsub.js, which comes with
+// ws4py, keeps the connection, and goes on where it was. Whatever the others wrote goes into the page as textContent, never as HTML.
 
-const URL_OF_SOCKET = new URL("ws", location.href).href.replace(/^http/, "ws");
-const SEAT_TAKEN_OVER = 4001; // close code: another page has our seat
-const PATIENCE = 10_000; // ms for the server to answer, before the connection counts as dead
-const FIRST_DELAY = 500; // ms before the first new attempt to connect; doubled each time
-const LONGEST_DELAY = 20_000; // ms
+import { PubSub } from "./pubsub.js";
+
+const HISTORY = 50; // messages to begin a room with
 const LONGEST_LOG = 500; // messages and notices kept in the page
 const GROUP_TIME = 5 * 60; // seconds in which the messages of one person stay together
 
+const LOBBY = "lobby"; // the room of those who have named none
 const $ = (id) => document.getElementById(id);
 const entrance = $("entrance"), room = $("room"), log = $("log"), outboxList = $("outbox"), scroller = $("scroller");
-const nameField = $("name"), joinStatus = $("join-status"), textField = $("text"), textCount = $("text-count");
+const nameField = $("name"), roomField = $("room-field"), joinStatus = $("join-status"), textField = $("text"), textCount = $("text-count");
 const sendButton = document.querySelector("#say button");
 
 // What the browser remembers. It may be told not to: then we do without.
@@ -44,82 +42,103 @@ function token() {
 
 // The state
 
-let socket = null;
+let pubsub = null;
 let link = "off"; // "connecting", "here" (welcomed), "lost" (waiting for the next attempt), or "off"
 let attempts = 0; // since the last welcome
-let retryTimer = 0, retryAt = 0, countdown = 0;
-let deadline = 0; // timer of what the server has to answer
+let retryAt = 0, countdown = 0;
 
-let me = ""; // our name as the others see it; "" as long as we never were in the room
+let me = ""; // our name as the others see it; "" as long as we never were in a room
 let wanted = rememberedName(); // the name to join with
-let limits = { name: 24, text: 500 };
+let limits = { name: 24, text: 500, room: 24 };
+let roomName = ""; // of the room that is shown
+let old = 0; // so many of the next messages were said before
 const people = new Set();
-const outbox = new Map(); // id -> {text, item}: said here, not yet heard back from the server
+const outbox = new Map(); // id -> {topic, text, item}: said here, not yet heard back from the server
 const shown = new Set(); // ids of the messages in the log
 let unread = 0; // messages that arrived while the page was hidden
 
 // The connection
 
 function connect() {
-  clearTimeout(retryTimer);
-  clearInterval(countdown);
-  setLink("connecting");
-  socket = new WebSocket(URL_OF_SOCKET);
-  socket.onopen = () => tell({ type: "join", name: wanted, key: secret() });
-  socket.onmessage = ({ data }) => {
-    const event = JSON.parse(data);
-    if (link === "here" || event.type === "welcome" || event.type === "error") hear[event.type]?.(event);
-  };
-  socket.onclose = ({ code }) => lost(code);
-  expectAnswer();
+  disconnect();
+  pubsub = new PubSub("ws", {
+    initial: 500,
+    maximum: 20_000,
+    greeting: () => ({ type: "join", name: wanted, key: secret() }),
+    onstate: (state, { delay }) => {
+      clearInterval(countdown);
+      if (state === "waiting") {
+        attempts += 1;
+        retryAt = Date.now() + delay;
+        setLink("lost");
+        countdown = setInterval(showOutage, 500);
+      } else if (state === "connecting") {
+        setLink("connecting");
+      } else if (state === "closed" && link !== "off") {
+        leave("The server has closed the connection.");
+      }
+    },
+    onother: (message) => hear[message.type]?.(message),
+  });
+  followRoom();
+  for (const id of outbox.keys()) send(id);
 }
 
 function disconnect() {
-  clearTimeout(retryTimer);
   clearInterval(countdown);
-  clearTimeout(deadline);
-  deadline = 0;
-  if (!socket) return;
-  socket.onopen = socket.onmessage = socket.onclose = null;
-  socket.close();
-  socket = null;
+  link = "off";
+  pubsub?.close();
+  pubsub = null;
 }
 
-/** The connection ended, or must be taken for dead: try again, later each time, and not all pages at once. */
-function lost(code) {
-  disconnect();
-  if (code === SEAT_TAKEN_OVER) {
-    leave(`${me} is in the room from another window now.`);
-    return;
+const topicOf = (name) => `room/${name}`;
+
+/** The room that the address names. */
+function namedRoom() {
+  try {
+    const named = decodeURIComponent(location.hash.slice(1)).trim().replace(/\s+/g, " ");
+    return [...named].slice(0, limits.room).join("");
+  } catch { // half an escape
+    return "";
   }
-  const longest = Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** attempts++);
-  const delay = longest / 2 + Math.random() * longest / 2;
-  retryAt = Date.now() + delay;
-  retryTimer = setTimeout(connect, delay);
-  setLink("lost");
-  countdown = setInterval(showOutage, 500);
 }
 
-function tell(message) {
-  socket.send(JSON.stringify(message));
+function followRoom() {
+  const name = namedRoom() || LOBBY;
+  if (name !== roomName) {
+    pubsub.unsubscribe(topicOf(roomName));
+    log.replaceChildren();
+    shown.clear();
+    people.clear();
+    roomName = name;
+    showPeople();
+  }
+  setText($("room-name"), roomName);
+  pubsub.subscribe(topicOf(roomName), {
+    last: HISTORY,
+    onsubscribed: ({ messages }) => {
+      old = messages; // what we have of them is not news to be read out
+      log.setAttribute("aria-busy", String(old > 0));
+    },
+    onmessage: (data) => {
+      hear.said(JSON.parse(data), old <= 0);
+      old--;
+      if (old <= 0) log.setAttribute("aria-busy", "false");
+    },
+    onpresence: (present, { type, name }) => {
+      const news = type !== "presence" && present.has(name) !== people.has(name);
+      people.clear();
+      for (const each of present.keys()) people.add(each);
+      showPeople();
+      if (news) notice(name, type, Date.now() / 1000);
+    },
+    onerror: ({ message }) => notice("", message, Date.now() / 1000),
+  });
 }
 
-/** A connection can die without a sign. It is dead when the server doesn't answer in time. */
-function expectAnswer() {
-  deadline ||= setTimeout(lost, PATIENCE);
-}
-
-function answered() {
-  clearTimeout(deadline);
-  deadline = 0;
-  if (unsent().length) expectAnswer();
-}
-
-const unsent = () => [...outbox].filter(([, { item }]) => !item.classList.contains("refused"));
-
-function retryNow() {
-  if (link === "lost") connect();
-}
+addEventListener("hashchange", () => {
+  if (pubsub && (namedRoom() || LOBBY) !== roomName) followRoom();
+});
 
 function setLink(state) {
   link = state;
@@ -152,37 +171,13 @@ const hear = {
     wanted = me;
     limits = event.limits;
     rememberedName(me);
-    people.clear();
-    event.people.forEach((name) => people.add(name));
     setLink("here");
     showPeople();
-
-    // The history and what we have of it are not news to be read out.
-    log.setAttribute("aria-busy", "true");
-    for (const said of event.history) hear.said(said, false);
-    log.setAttribute("aria-busy", "false");
-
-    for (const [id, { text }] of unsent()) tell({ type: "say", id, text });
-    answered();
     if (!entrance.hidden) enter();
   },
 
-  joined({ name, time }) {
-    people.add(name);
-    showPeople();
-    notice(name, "joined", time);
-  },
-
-  left({ name, time }) {
-    people.delete(name);
-    showPeople();
-    notice(name, "left", time);
-  },
-
-  said(event, fresh = true) {
-    outbox.get(event.id)?.item.remove();
-    outbox.delete(event.id);
-    if (fresh) answered();
+  said(event, fresh) {
+    heard(event.id);
     if (shown.has(event.id)) return;
     shown.add(event.id);
     append(messageItem(event), event.time, fresh);
@@ -192,13 +187,8 @@ const hear = {
     }
   },
 
-  error({ code, id, text }) {
-    if (outbox.has(id)) {
-      refuse(id, text);
-      answered();
-    } else if (link !== "here") {
-      leave(text, code !== "not-joined");
-    }
+  error({ text }) {
+    if (link !== "here") leave(text);
   },
 };
 
@@ -213,6 +203,7 @@ function enter() {
 
 /** Go to the entrance. The conversation, and what is not sent, stay for when we come back. */
 function leave(text = "", bad = true) {
+  pubsub?.unsubscribe(topicOf(roomName));
   disconnect();
   attempts = 0;
   keyInMemory = seatKey("");
@@ -239,8 +230,8 @@ $("join").addEventListener("submit", (event) => {
   if (!name) setJoinStatus("Please enter a name.", true);
   else if (excess > 0) setJoinStatus(`A name can have ${limits.name} characters; this one has ${length(name)}.`, true);
   else {
-    disconnect();
     wanted = name;
+    location.hash = encodeURIComponent(roomField.value.trim());
     connect();
     return;
   }
@@ -248,7 +239,7 @@ $("join").addEventListener("submit", (event) => {
 });
 
 $("leave").addEventListener("click", () => leave());
-$("retry").addEventListener("click", retryNow);
+$("retry").addEventListener("click", () => pubsub?.retry());
 
 $("people-toggle").addEventListener("click", () => {
   const open = $("people").classList.toggle("open");
@@ -336,7 +327,8 @@ function messageItem({ id, name, text, time }) {
 }
 
 function notice(name, what, time) {
-  append(make("p", "notice", name === me ? "You" : make("bdi", "", name), ` ${what} · `, clock(time)), time, true);
+  const who = name === "" ? "" : name === me ? "You" : make("bdi", "", name);
+  append(make("p", "notice", who, ` ${what} · `, clock(time)), time, true);
 }
 
 const dayOf = (seconds) => new Date(seconds * 1000).toDateString();
@@ -404,14 +396,28 @@ function say(text) {
   const id = token();
   const item = make("li", "message mine first", make("div", "bubble", words(text), make("span", "state")));
   outboxList.append(item);
-  outbox.set(id, { text, item });
+  outbox.set(id, { topic: topicOf(roomName), text, item });
   showState(item);
   showSilence();
   scrollDown();
-  if (link === "here") {
-    tell({ type: "say", id, text });
-    expectAnswer();
+  send(id);
+}
+
+/** Publish what is in the outbox. Its id is the key, too: so it is said once, however often it is sent. */
+async function send(id) {
+  const { topic, text, item } = outbox.get(id);
+  if (item.classList.contains("refused")) return;
+  try {
+    await pubsub.publish(topic, JSON.stringify({ id, text }), id);
+    heard(id);
+  } catch (error) {
+    if (error.code !== "closed" && outbox.has(id)) refuse(id, error.message);
   }
+}
+
+function heard(id) {
+  outbox.get(id)?.item.remove();
+  outbox.delete(id);
 }
 
 function showState(item) {
@@ -482,11 +488,10 @@ document.addEventListener("visibilitychange", () => {
   if (document.hidden) return;
   unread = 0;
   showTitle();
-  retryNow(); // timers of hidden pages are late
 });
-addEventListener("online", retryNow);
 
 nameField.value = wanted;
+roomField.value = namedRoom();
 showCount();
 entrance.hidden = false;
 if (wanted && seatKey()) connect(); // reloaded: this window was in the room

@@ -1,45 +1,38 @@
-"""A chat room: CherryPy serves the page, ws4py carries the talk.
+"""A chat with rooms: CherryPy serves the page, ws4py carries the talk.
 
-``run()`` starts it. The page is made of the three files beside this one; what follows is all that it and the server
-say to each other, for whoever wants to write another client.
+``run()`` starts it. The page is made of the three files beside this one, and of ``pubsub.js``, which comes with ws4py.
+What the page and the server say to each other is the protocol of :mod:`ws4py.pubsub`, which has a page of the
+documentation; what follows is what the chat adds to it, for whoever wants to write another client.
 
 The protocol
 ============
 
-Connect to ``/ws``. A message is one JSON object in a text message, of at most 8192 bytes towards the server. A time is
-in seconds since the Unix epoch. Names and texts are plain text: whoever shows them must not take them for HTML.
+Connect to ``/ws``. A time is in seconds since the Unix epoch. Names and texts are plain text: whoever shows them must
+not take them for HTML.
 
-The page says:
+The page says first, on each connection:
 
 ``{"type": "join", "name": "...", "key": "..."}``
-    Take a seat. ``name`` has 1 to 24 printable characters; white space is collapsed. ``key`` is a secret that the page
-    makes up (at most 64 characters, may be empty): whoever knows the key of a name takes its seat over, so a page
-    whose connection broke gets back in before the server has noticed that the old connection is dead.
+    Be somebody. ``name`` has 1 to 24 printable characters; white space is collapsed. ``key`` is a secret that the page
+    makes up (1 to 64 characters): whoever knows the key of a name is the same person, so a page whose connection broke
+    gets back in before the server has noticed that the old connection is dead.
 
-``{"type": "say", "id": "...", "text": "..."}``
-    Say something: 1 to 500 characters once the white space around is gone. ``id`` is made up by the page, 1 to 64
-    characters, never used twice. The same message sent again (because the connection broke before the answer came)
-    is not said again as long as it is in the history.
+The server answers:
 
-The server says:
+``{"type": "welcome", "name": "...", "limits": {"name": 24, "text": 500, "room": 24}}``
+    Your name as the others see it.
 
-``{"type": "welcome", "name": ..., "people": [name, ...], "history": [said, ...], "limits": {"name": 24, "text": 500}}``
-    The answer to ``join``, to that page only: your name as the others see it, who is here (you too), and the last 50
-    messages, oldest first, each a ``said``. Whatever arrived before ``welcome`` is contained in it: ignore it.
+A room is a topic: ``room/``, and its name of 1 to 24 printable characters. Who has joined may subscribe to it, publish
+to it, and see who is there. What is published is said: the page sends ``{"id": "...", "text": "..."}`` in JSON, the id
+made up by the page, 1 to 64 characters, and the text with 1 to 500 characters once the white space around is gone. What
+everybody gets is ``{"id": "...", "name": "...", "text": "...", "time": 0.0}``. With its own ``id`` a page knows that
+its message has arrived. Of each room the last 200 messages are kept, for a day after the newest.
 
-``{"type": "joined", "name": "...", "time": 0.0}`` and ``{"type": "left", "name": "...", "time": 0.0}``
-    Somebody (you too) came or went.
+Errors have, besides those of the protocol, the codes ``bad-message`` (not what is described here), ``too-long``,
+``empty``, ``bad-name``, ``name-taken`` and ``already-joined``, and a sentence for the user.
 
-``{"type": "said", "id": "...", "name": "...", "text": "...", "time": 0.0}``
-    Somebody (you too) said something. With your own ``id`` it tells you that the message has arrived.
-
-``{"type": "error", "code": "...", "text": "...", "id": "..."}``
-    What you sent was refused, with a sentence for the user; the connection stays. ``id`` is there when it was a
-    ``say``. The codes: ``bad-message`` (not what is described here), ``too-long``, ``empty``, ``bad-name``,
-    ``name-taken``, ``not-joined``, ``already-joined``.
-
-The server closes with 1001 when it stops: come back later. It closes with 4001 when another connection took your seat
-over: don't come back by yourself, or the two will throw each other out for ever.
+The server closes with 1001 when it stops: come back later, subscribe with the position that you have, and nothing that
+was kept is missed.
 """
 
 from __future__ import annotations
@@ -52,27 +45,24 @@ import sys
 import threading
 import time
 import unicodedata
-from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import cherrypy
 
-from ws4py.messaging import Message
+from ws4py.pubsub import CLIENT, PubSubWebSocket, Refused
 from ws4py.server.cherrypyserver import WebSocketPlugin, WebSocketTool
-from ws4py.websocket import WebSocket
 
 MAX_MESSAGE_BYTES = 8192
 MAX_NAME = 24
 MAX_TEXT = 500
-MAX_TOKEN = 64  # of a join's key and a say's id
-HISTORY = 50
-SEAT_TAKEN_OVER = 4001  # close code, from the range that RFC 6455 section 7.4.2 leaves to applications
+MAX_TOKEN = 64  # of a join's key and a message's id
+PREFIX = "room/"
+HISTORY = {"room/*": (200, 24 * 3600.0)}  # messages of a room, and for how many seconds after the newest
+GRACE = 3.0  # seconds for which somebody whose connection broke is still there
 
 HERE = Path(__file__).parent
 CONTENT_TYPES = {
@@ -95,160 +85,122 @@ HEADERS = [
     ("Cache-Control", "no-cache"),
 ]
 
-log = logging.getLogger("ws4py.demo")
-
 Event = dict[str, Any]
 
 
-class Refused(Exception):
-    """A request that the room turns down: ``code`` is one of the protocol's, ``text`` a sentence for the user."""
+@dataclass
+class Holder:
+    """Who has a name.
 
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(code, text)
-        self.code = code
-        self.text = text
-
-
-@dataclass(eq=False, frozen=True)
-class Member:
-    """A seat in the room: who sits there, the secret that takes it over, and the connection to talk to."""
+    :ivar name: as it was given first.
+    :ivar key: the secret that says who it is.
+    :ivar connections: how many there are.
+    :ivar left: when the last one has ended, by a monotonic clock.
+    """
 
     name: str
     key: str
-    websocket: WebSocket
+    connections: int = 0
+    left: float = 0.0
 
 
-class Room:
-    """Who is here, and what was said last. Any thread may call any method.
+class Names:
+    """Who is called what. Any thread may call.
 
-    The callbacks of different websockets run at the same time on several worker threads, so the state has a lock; no
-    lock is held over a send. To let everybody nevertheless see the events in one order, an event is queued while the
-    lock is held, and whoever finds nobody delivering delivers, in the order of the queue, until it is empty.
+    The callbacks of different websockets run at the same time on several worker threads, so this has a lock.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._members: dict[str, Member] = {}  # by fold(name)
-        self._history: deque[Event] = deque(maxlen=HISTORY)
-        self._deliveries: deque[Callable[[], object]] = deque()
-        self._delivering = False
+        self._holders: dict[str, Holder] = {}  # by fold(name)
 
-    def join(self, websocket: WebSocket, name: str, key: str) -> Member:
-        """Give ``websocket`` the seat of ``name``, welcome it and tell the others.
+    def take(self, name: str, key: str) -> Holder:
+        """Give a name to who has this key.
 
-        Raises `Refused` for a name that can't be or that somebody else has.
+        :raises Refused: for a name that can't be or that somebody else has.
         """
         name = clean_name(name)
         with self._lock:
-            previous = self._members.get(fold(name))
-            if previous is None:
-                member = Member(name, key, websocket)
-            elif key and key == previous.key:
-                member = Member(previous.name, key, websocket)
-            else:
-                raise Refused("name-taken", f"Somebody is called {previous.name} already. Please choose another name.")
-            self._members[fold(name)] = member
-            welcome: Event = {
-                "type": "welcome",
-                "name": member.name,
-                "people": [each.name for each in self._members.values()],
-                "history": list(self._history),
-                "limits": {"name": MAX_NAME, "text": MAX_TEXT},
-            }
-            self._deliveries.append(partial(websocket.send, json.dumps(welcome)))
-            if previous is None:
-                self._announce({"type": "joined", "name": member.name, "time": now()})
-            else:
-                self._deliveries.append(partial(previous.websocket.close, SEAT_TAKEN_OVER, "joined again elsewhere"))
-        self._deliver()
-        return member
+            holder = self._holders.get(fold(name))
+            if holder is None or (not holder.connections and time.monotonic() - holder.left >= GRACE):
+                holder = self._holders[fold(name)] = Holder(name, key)
+            elif holder.key != key:
+                raise Refused(f"Somebody is called {holder.name} already. Please choose another name.", "name-taken")
+            holder.connections += 1
+            self._forget(fold(name))
+            return holder
 
-    def say(self, member: Member, text: str, token: str) -> None:
-        """Tell everybody what ``member`` says, once for each ``token``. Raises `Refused` for a text that can't be."""
-        text = clean_text(text)
+    def _forget(self, but: str) -> None:
+        """Forget who has left a while ago."""
+        due = time.monotonic() - GRACE
+        gone = [name for name, holder in self._holders.items() if not holder.connections and holder.left < due]
+        for name in gone:
+            if name != but:
+                del self._holders[name]
+
+    def release(self, holder: Holder, at_once: bool) -> None:
+        """A connection of somebody has ended.
+
+        :param at_once: it was closed, and did not break.
+        """
         with self._lock:
-            if self._members.get(fold(member.name)) is not member:
-                raise Refused("not-joined", "You are no longer in the room.")
-            if any(said["id"] == token for said in self._history):
-                return  # it was sent again because the page couldn't know that it had arrived
-            said = {"type": "said", "id": token, "name": member.name, "text": text, "time": now()}
-            self._history.append(said)
-            self._announce(said)
-        self._deliver()
-
-    def leave(self, member: Member) -> None:
-        """Free the seat of ``member`` and tell the others; nothing happens if somebody took it over."""
-        with self._lock:
-            if self._members.get(fold(member.name)) is not member:
-                return
-            del self._members[fold(member.name)]
-            self._announce({"type": "left", "name": member.name, "time": now()})
-        self._deliver()
-
-    def clear(self) -> None:
-        """Free all seats without a word: a server that stops is not everybody leaving."""
-        with self._lock:
-            self._members.clear()
-
-    def _announce(self, event: Event) -> None:
-        """Queue ``event`` for everybody connected. The caller holds the lock, and calls `_deliver` afterwards."""
-        self._deliveries.append(partial(cherrypy.engine.publish, "websocket-broadcast", json.dumps(event)))
-
-    def _deliver(self) -> None:
-        """Deliver what is queued, unless another thread is at it: then that one does."""
-        with self._lock:
-            if self._delivering:
-                return
-            self._delivering = True
-        while True:
-            with self._lock:
-                if not self._deliveries:
-                    self._delivering = False
-                    return
-                delivery = self._deliveries.popleft()
-            try:
-                delivery()
-            except (RuntimeError, OSError):
-                log.debug("a peer is gone", exc_info=True)  # its closed() sees to the rest
-            except Exception:
-                log.exception("an event could not be delivered")  # the next ones still can
+            holder.connections -= 1
+            holder.left = time.monotonic() - (GRACE if at_once else 0.0)
 
 
-class ChatWebSocket(WebSocket):
-    """The connection of one page. Its callbacks never overlap, so ``member`` needs no lock."""
+class ChatWebSocket(PubSubWebSocket):
+    """The connection of one page. Its callbacks never overlap, so ``holder`` needs no lock."""
 
-    room: Room  # set by the page handler, before the first callback
-    member: Member | None = None
+    max_request = MAX_MESSAGE_BYTES
+    max_last = HISTORY["room/*"][0]
+    grace = GRACE
 
-    def received_message(self, message: Message) -> None:
-        """Do what the page asks, or tell it why not."""
-        request: Event = {}
+    names: Names  # set by the page handler, before the first callback
+    holder: Holder | None = None
+
+    def received_request(self, request: Event) -> None:
+        """Let somebody join."""
+        if request["type"] != "join":
+            super().received_request(request)
+            return
+        if self.holder is not None:
+            raise Refused(f"You are here already, as {self.holder.name}.", "already-joined")
+        self.holder = self.names.take(field(request, "name"), field(request, "key", MAX_TOKEN))
+        limits = {"name": MAX_NAME, "text": MAX_TEXT, "room": MAX_NAME}
+        self.send_json({"type": "welcome", "name": self.holder.name, "limits": limits})
+
+    def may_subscribe(self, topic: str) -> bool:
+        """Who has joined may enter every room; so for the others."""
+        room = topic.removeprefix(PREFIX)
+        return self.holder is not None and topic.startswith(PREFIX) and 0 < len(room) <= MAX_NAME
+
+    may_publish = may_see = may_subscribe
+
+    def identify(self, topic: str) -> tuple[str, Any] | None:
+        """Be in the room by name."""
+        return None if self.holder is None else (self.holder.name, None)
+
+    def compose(self, topic: str, data: str) -> str:
+        """Return what everybody gets: the text, and who says it when."""
+        assert self.holder is not None, "may_publish has seen to that"
         try:
-            request = parse(message)
-            if request["type"] == "join":
-                if self.member is not None:
-                    raise Refused("already-joined", f"You are here already, as {self.member.name}.")
-                self.member = self.room.join(self, field(request, "name"), field(request, "key", MAX_TOKEN))
-            elif request["type"] == "say":
-                token = field(request, "id", MAX_TOKEN)
-                if not token:
-                    raise Refused("bad-message", "A message needs an id.")
-                if self.member is None:
-                    raise Refused("not-joined", "Join first.")
-                self.room.say(self.member, field(request, "text"), token)
-            else:
-                raise Refused("bad-message", "No such type of message.")
-        except Refused as refused:
-            error = {"type": "error", "code": refused.code, "text": refused.text}
-            if isinstance(request.get("id"), str):
-                error["id"] = request["id"]
-            with suppress(RuntimeError):  # gone before it could hear why
-                self.send(json.dumps(error))
+            said = json.loads(data)
+        except (ValueError, RecursionError):
+            said = None
+        if not isinstance(said, dict):
+            raise Refused("What is said is a JSON object.", "bad-message")
+        event = {
+            "id": field(said, "id", MAX_TOKEN),
+            "name": self.holder.name,
+            "text": clean_text(field(said, "text")),
+            "time": round(time.time(), 3),
+        }
+        return json.dumps(event)
 
     def closed(self, code: int, reason: str | bytes | None = None) -> None:
-        """Leave the room, whichever way the connection ended."""
-        if self.member is not None:
-            self.room.leave(self.member)
+        """Leave, whichever way the connection ended."""
+        if self.holder is not None:
+            self.names.release(self.holder, at_once=code == 1000)
 
 
 class Site:
@@ -257,19 +209,15 @@ class Site:
     index = cherrypy.tools.staticfile.handler(str(HERE / "index.html"), content_types=CONTENT_TYPES)
     style_css = cherrypy.tools.staticfile.handler(str(HERE / "style.css"), content_types=CONTENT_TYPES)
     chat_js = cherrypy.tools.staticfile.handler(str(HERE / "chat.js"), content_types=CONTENT_TYPES)
+    pubsub_js = cherrypy.tools.staticfile.handler(str(CLIENT), content_types=CONTENT_TYPES)
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, names: Names) -> None:
+        self._names = names
 
     @cherrypy.expose
     def ws(self) -> None:
         """Run before the connection is taken over: here the websocket gets what it needs of the application."""
-        cherrypy.request.ws_handler.room = self._room
-
-
-def now() -> float:
-    """Return the time in seconds since the Unix epoch, as exact as a chat needs it."""
-    return round(time.time(), 3)
+        cherrypy.request.ws_handler.names = self._names
 
 
 def fold(name: str) -> str:
@@ -281,11 +229,11 @@ def clean_name(name: str) -> str:
     """Return ``name`` with its white space collapsed; raises `Refused` if nobody can be called that."""
     name = unicodedata.normalize("NFC", " ".join(name.split()))
     if not name:
-        raise Refused("bad-name", "Please enter a name.")
+        raise Refused("Please enter a name.", "bad-name")
     if len(name) > MAX_NAME:
-        raise Refused("too-long", f"A name can have {MAX_NAME} characters; this one has {len(name)}.")
+        raise Refused(f"A name can have {MAX_NAME} characters; this one has {len(name)}.", "too-long")
     if not name.isprintable():  # control characters, and those that change the direction of what follows
-        raise Refused("bad-name", "This name has a character that can't be shown.")
+        raise Refused("This name has a character that can't be shown.", "bad-name")
     return name
 
 
@@ -293,34 +241,21 @@ def clean_text(text: str) -> str:
     """Return ``text`` without the white space around it; raises `Refused` if nothing is left or too much."""
     text = text.strip()
     if not text:
-        raise Refused("empty", "There is nothing in this message.")
+        raise Refused("There is nothing in this message.", "empty")
     if len(text) > MAX_TEXT:
-        raise Refused("too-long", f"A message can have {MAX_TEXT} characters; this one has {len(text)}.")
+        raise Refused(f"A message can have {MAX_TEXT} characters; this one has {len(text)}.", "too-long")
     return text
-
-
-def parse(message: Message) -> Event:
-    """Return the JSON object in ``message``, its ``type`` a string; raises `Refused` if it is anything else."""
-    if len(message.data) > MAX_MESSAGE_BYTES:
-        raise Refused("too-long", f"A message can have {MAX_MESSAGE_BYTES} bytes.")
-    try:
-        request = json.loads(message.data)
-    except (ValueError, RecursionError):
-        raise Refused("bad-message", "This is not JSON.") from None
-    if not message.is_text or not isinstance(request, dict) or not isinstance(request.get("type"), str):
-        raise Refused("bad-message", "A message is a JSON object with a type, in a text message.")
-    return request
 
 
 def field(request: Event, name: str, longest: int = MAX_MESSAGE_BYTES) -> str:
     """Return a string that ``request`` must have, of at most ``longest`` characters; raises `Refused`."""
     value = request.get(name)
-    if not isinstance(value, str) or len(value) > longest:
-        raise Refused("bad-message", f"{name} must be a string of at most {longest} characters.")
+    if not isinstance(value, str) or len(value) > longest or (longest == MAX_TOKEN and not value):
+        raise Refused(f"{name} must be a string of at most {longest} characters.", "bad-message")
     try:
         value.encode()
     except UnicodeEncodeError:  # JSON can spell half a character, UTF-8 can't
-        raise Refused("bad-message", f"{name} is not valid Unicode.") from None
+        raise Refused(f"{name} is not valid Unicode.", "bad-message") from None
     return value
 
 
@@ -338,12 +273,10 @@ def build(host: str, port: int) -> Any:
             "request.show_tracebacks": False,
         }
     )
-    WebSocketPlugin(cherrypy.engine).subscribe()
+    WebSocketPlugin(cherrypy.engine, history=HISTORY).subscribe()
     cherrypy.tools.websocket = WebSocketTool()
-    room = Room()
-    cherrypy.engine.subscribe("stop", room.clear, priority=10)  # before the plugin closes the connections
     return cherrypy.tree.mount(
-        Site(room),
+        Site(Names()),
         "/",
         {
             "/": {"tools.response_headers.on": True, "tools.response_headers.headers": HEADERS},

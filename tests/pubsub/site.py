@@ -51,6 +51,8 @@ class Room(PubSubWebSocket):
         return (f"somebody {self.peer_address[1]}", None) if topic.startswith("room") else None
 
     def received_request(self, request: dict[str, Any]) -> None:
+        if request["type"] == "sing":
+            super().received_request(request)
         self.send_json({"type": "echo", "of": request["type"]})
 
 
@@ -65,6 +67,7 @@ class Site:
     def __init__(self) -> None:
         self.port = free_port()
         self.broker = MemoryBroker()
+        self.kind: type[PubSubWebSocket] = Room
         self._server: WebSocketServer | None = None
 
     @property
@@ -75,7 +78,7 @@ class Site:
     def start(self) -> None:
         self._server = WebSocketServer(
             ("127.0.0.1", self.port),
-            {"/ws": Room},
+            {"/ws": self.kind},
             applications={"/page": page, "/pubsub.js": serve_client},
             broker=self.broker,
             history={"room*": (100, 60.0)},

@@ -230,10 +230,10 @@ def test_a_server_that_is_silent_is_given_up(open_page: Callable[[], Page], site
 
 def test_a_page_may_speak_of_other_things(open_page: Callable[[], Page]) -> None:
     page = open_page()
-    page.open()
-    assert page.get("pubsub.send({type: 'dance'})") is True
-    page.until("others.length")
-    assert page.get("others") == [{"type": "echo", "of": "dance"}]
+    page.open("{greeting: () => ({type: 'hello'})}")
+    assert page.get("pubsub.send({type: 'dance'}) && pubsub.send({type: 'sing'})") is True
+    page.until("others.length === 3")
+    assert page.get("others.map((each) => each.of ?? each.code)") == ["hello", "dance", "bad-request"]
     page.run("pubsub.close()")
     assert page.get("pubsub.send({type: 'dance'})") is False
 

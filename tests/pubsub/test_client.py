@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import PATIENCE, quiet, start_thread, until
-from tests.pubsub.site import Site, publish_by
+from tests.pubsub.site import Room, Site, publish_by
 from ws4py.broker import MemoryBroker
 from ws4py.client import Backoff
 from ws4py.exc import ConnectionClosed
@@ -156,6 +156,26 @@ def test_a_server_that_skips_a_message_is_left(client: PubSubClient, site: Site)
         assert follower.begun().recovered
     site.manager.publish("room", "b")
     assert follower.next(2) == ["a", "b"]
+
+
+def test_a_greeting_comes_first(site: Site) -> None:
+    greeted: list[str] = []
+
+    class Guarded(Room):
+        def received_request(self, request: dict[str, Any]) -> None:
+            greeted.append(request["type"])
+
+        def may_subscribe(self, topic: str) -> bool:
+            return len(greeted) > 0
+
+    site.stop()
+    site.kind = Guarded
+    site.start()
+    client = PubSubClient(f"ws://127.0.0.1:{site.port}/ws", QUICKLY, greeting={"type": "hello"})
+    follower = Follower(client)
+    with client:
+        follower.begun()
+    assert greeted == ["hello"]
 
 
 def test_a_callback_may_publish(client: PubSubClient) -> None:

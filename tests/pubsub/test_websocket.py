@@ -402,6 +402,14 @@ def test_who_comes_back_in_time_has_not_left(
     assert watcher.hear() == {"type": "left", "topic": "room/1", "name": "ann"}
 
 
+def test_who_says_goodbye_leaves_at_once(connect: Connect) -> None:
+    watcher, ann = connect(), connect(called("ann", 1000.0))
+    watcher.ask(type="presence", topic="room/1")
+    ann.ask(type="subscribe", topic="room/1")
+    ann.peer.send(ann.peer.goodbye(1000))
+    assert [watcher.hear()["type"] for _ in range(2)] == ["joined", "left"]
+
+
 def test_two_pages_of_one_name_are_one(connect: Connect) -> None:
     watcher, one, two = connect(), connect(called("ann")), connect(called("ann"))
     watcher.ask(type="presence", topic="room/1")

@@ -92,6 +92,10 @@ class Connection(WebSocketClient):
         """Begin, or go on."""
         self.client._begin_all()
 
+    def closed(self, code: int, reason: str | bytes | None = None) -> None:
+        """Have nothing sent until there is another connection."""
+        self.client._open = False
+
     def received_message(self, message: Message) -> None:
         """Do what the server says."""
         self.client._received(json.loads(message.data))
@@ -113,16 +117,26 @@ class PubSubClient:
     :param url: of the websocket.
     :param reconnect: how long to wait before the connection is made again.
     :param max_waiting: how many publications may wait for their answers.
+    :param greeting: a request of the application's own, which is sent first on each connection.
     :param options: see :class:`~ws4py.client.WebSocketBaseClient`.
     """
 
-    def __init__(self, url: str, reconnect: Backoff | None = None, max_waiting: int = 100, **options: Any) -> None:
+    def __init__(
+        self,
+        url: str,
+        reconnect: Backoff | None = None,
+        max_waiting: int = 100,
+        greeting: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        self._greeting = greeting
         self._connection = Connection(self, url, reconnect=reconnect or Backoff(), **options)
         self._max_waiting = max_waiting
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._subscriptions: dict[str, Subscription] = {}
         self._waiting: dict[int, Waiting] = {}
+        self._open = False  # what there is was begun on this connection; set under the lock
         self._ended = False
 
     def connect(self) -> None:
@@ -163,7 +177,9 @@ class PubSubClient:
             if topic in self._subscriptions:
                 raise ValueError(f"There is a subscription to {topic!r}")
             self._subscriptions[topic] = subscription
-        self._begin(subscription)
+            now = self._open
+        if now:
+            self._begin(subscription)
         return subscription
 
     def unsubscribe(self, topic: str) -> None:
@@ -190,7 +206,9 @@ class PubSubClient:
             if len(self._waiting) >= self._max_waiting:
                 raise Refused("Too many publications wait for their answers", "too-many")
             waiting = self._waiting[number] = Waiting(request)
-        self._send(request)
+            now = self._open
+        if now:
+            self._send(request)
         if timeout <= 0.0:
             return
         if not waiting.done.wait(timeout):
@@ -213,8 +231,11 @@ class PubSubClient:
 
     def _begin_all(self) -> None:
         with self._lock:
+            self._open = True
             subscriptions = list(self._subscriptions.values())
             waiting = list(self._waiting.values())
+        if self._greeting is not None:
+            self._send(self._greeting)
         for subscription in subscriptions:
             self._begin(subscription)
         for each in waiting:

@@ -17,6 +17,7 @@
 // The protocol is in docs/pubsub.rst.
 
 const FINAL = new Set([1000, 1002, 1003, 1007, 1008, 1009, 1010]);
+const GIVEN_UP = 4000; // what a server is told that may hear it yet; 1000 would say that the page leaves for good
 const STABLE = 10000; // so many milliseconds after it was opened, a connection has not failed
 
 // What the server has refused, or what can't be done any more: `code` is one of the protocol's, "closed" or "too-many".
@@ -26,6 +27,10 @@ export class PubSubError extends Error {
         this.name = "PubSubError";
         this.code = code;
     }
+}
+
+function newKey() {
+    return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 // What a page is on. Made by PubSub.subscribe().
@@ -47,8 +52,8 @@ class Subscription {
     }
 
     // Publish a text to the topic; see PubSub.publish().
-    publish(data) {
-        return this.#pubsub.publish(this.topic, data);
+    publish(data, key = newKey()) {
+        return this.#pubsub.publish(this.topic, data, key);
     }
 
     // Get nothing any more.
@@ -69,13 +74,14 @@ export class PubSub {
     #watch = 0; // until it is seen whether the server is there
     #openedAt = 0;
     #wake = () => {
-        if (this.state === "waiting" && !document.hidden) this.#connect();
+        if (!document.hidden) this.retry();
     };
 
     // url       of the websocket; relative to the page, http stands for ws
     // onstate   called with the state when that has changed: "connecting", "open", "waiting" (with {delay} in
     //           milliseconds, {code} and {reason}), "closed" (with {code} and {reason})
-    // onother   called with a message whose type the protocol does not have
+    // greeting  called when a connection is open: the request that it returns is sent first, before any subscription
+    // onother   called with a message whose type the protocol does not have, or an error that answers no other request
     // protocols the subprotocols to offer
     // initial, maximum, jitter   of the delays before a lost connection is made again, in milliseconds; the jitter is
     //           the part of a delay that is left to chance, from 0 to 1
@@ -86,7 +92,7 @@ export class PubSub {
         this.#url = new URL(url, location.href);
         this.#url.protocol = this.#url.protocol.replace(/^http/, "ws");
         this.#options = {
-            onstate: () => {}, onother: () => {}, protocols: [],
+            onstate: () => {}, greeting: () => null, onother: () => {}, protocols: [],
             initial: 1000, maximum: 60000, jitter: 0.5, quiet: 25000, patience: 10000, waiting: 100,
             ...options,
         };
@@ -102,7 +108,8 @@ export class PubSub {
     // onsubscribed   called with {recovered, position, messages} each time it begins, or goes on: so many follow that
     //                were published before; if not recovered, what was there before is not to be relied on
     // onmessage      called with the text, or the bytes, of a message, and its offset
-    // onpresence     called with `present` when somebody has come or gone; without it nobody is asked who is there
+    // onpresence     called with `present` and the message, "joined" or "left", when somebody has come or gone, and with
+    //                "presence" when all are known anew; without it nobody is asked who is there
     // onerror        called with a PubSubError: it is not subscribed, or no more
     subscribe(topic, options = {}) {
         if (this.#subscriptions.has(topic)) throw new PubSubError("refused", `There is a subscription to ${topic}`);
@@ -118,16 +125,20 @@ export class PubSub {
     }
 
     // Publish a text. The promise is fulfilled when it is published, however often the connection is lost meanwhile, and
-    // rejected with a PubSubError if it can't be.
-    publish(topic, data) {
-        const key = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0"));
-        return this.#keep({type: "publish", topic, data, key: key.join("")});
+    // rejected with a PubSubError if it can't be. Of those with one key the first is published.
+    publish(topic, data, key = newKey()) {
+        return this.#keep({type: "publish", topic, data, key});
     }
 
     // Send a request that the protocol does not have, an object with a type; tells whether there is a connection now.
     send(request) {
         if (this.state === "open") this.#send(request);
         return this.state === "open";
+    }
+
+    // Connect now, if that waits for its time.
+    retry() {
+        if (this.state === "waiting") this.#connect();
     }
 
     // Close for good.
@@ -154,6 +165,8 @@ export class PubSub {
     #opened() {
         this.#openedAt = Date.now();
         this.#listen();
+        const greeting = this.#options.greeting();
+        if (greeting !== null) this.#send(greeting);
         for (const subscription of this.#subscriptions.values()) this.#begin(subscription);
         for (const {request} of this.#requests.values()) this.#send(request);
         this.#change("open");
@@ -161,7 +174,7 @@ export class PubSub {
 
     // The connection is at its end, or is given up; make another one, if that may help.
     #lost(detail) {
-        this.#drop();
+        this.#drop(GIVEN_UP);
         if (FINAL.has(detail.code) || detail.code >= 3000) {
             this.#end(detail);
             return;
@@ -178,7 +191,7 @@ export class PubSub {
 
     #end(detail) {
         if (this.state === "closed") return;
-        this.#drop();
+        this.#drop(1000);
         clearTimeout(this.#timer);
         removeEventListener("online", this.#wake);
         document.removeEventListener("visibilitychange", this.#wake);
@@ -190,13 +203,13 @@ export class PubSub {
     }
 
     // Have nothing to do with the socket any more: one whose server is gone may take long to close.
-    #drop() {
+    #drop(code) {
         clearTimeout(this.#watch);
         const socket = this.#socket;
         this.#socket = null;
         if (socket === null) return;
         socket.onopen = socket.onclose = socket.onmessage = null;
-        socket.close();
+        socket.close(code);
     }
 
     #change(state, detail = {}) {
@@ -277,12 +290,14 @@ export class PubSub {
     #failed(waiting, subscription, {id, code, text}) {
         if (waiting) {
             waiting.reject(new PubSubError(code, text));
-        } else if (subscription?.id === id && code === "unavailable") {
+        } else if (!subscription) {
+            this.#options.onother({type: "error", id, code, text});
+        } else if (subscription.id !== id) {
+            subscription.options.onerror?.(new PubSubError(code, text));
+        } else if (code === "unavailable") {
             this.#lost({code: 1013, reason: text}); // it may be done later
-        } else if (subscription?.id === id) {
-            this.#stop(subscription, code, text);
         } else {
-            subscription?.options.onerror?.(new PubSubError(code, text));
+            this.#stop(subscription, code, text);
         }
     }
 
@@ -314,21 +329,21 @@ const HANDLERS = {
         return true;
     },
 
-    presence(subscription, {present}) {
-        subscription.present = new Map(present.map(({name, info}) => [name, info]));
-        subscription.options.onpresence?.(subscription.present);
+    presence(subscription, message) {
+        subscription.present = new Map(message.present.map(({name, info}) => [name, info]));
+        subscription.options.onpresence?.(subscription.present, message);
         return true;
     },
 
-    joined(subscription, {name, info}) {
-        subscription.present.set(name, info);
-        subscription.options.onpresence?.(subscription.present);
+    joined(subscription, message) {
+        subscription.present.set(message.name, message.info);
+        subscription.options.onpresence?.(subscription.present, message);
         return true;
     },
 
-    left(subscription, {name}) {
-        subscription.present.delete(name);
-        subscription.options.onpresence?.(subscription.present);
+    left(subscription, message) {
+        subscription.present.delete(message.name);
+        subscription.options.onpresence?.(subscription.present, message);
         return true;
     },
 };

@@ -10,7 +10,7 @@ from typing import Any
 from ws4py.broker import Broker, Publication
 from ws4py.exc import BrokerError, TooManyTopics
 from ws4py.framing import OPCODE_TEXT
-from ws4py.messaging import Message
+from ws4py.messaging import CloseCode, Message
 from ws4py.pubsub.departures import Departures
 from ws4py.pubsub.protocol import (
     BadRequest,
@@ -57,8 +57,8 @@ class PubSubWebSocket(WebSocket):
     max_present: int = 1000
     """How many of those who are present a client is told when it asks."""
     grace: float = 10.0
-    """For how many seconds a name stays present whose connection has ended: a page that is loaded again is back by
-    then, and nobody is told."""
+    """For how many seconds a name stays present whose connection has ended, but by a Close with 1000: a page that is
+    loaded again is back by then, and nobody is told."""
 
     _entered: dict[str, Callable[[], object]] | None = None  # by topic, what has its name leave
 
@@ -232,14 +232,19 @@ class PubSubWebSocket(WebSocket):
         self._entered[topic] = lambda: broker.leave(topic, name)
 
     def terminate(self) -> None:
-        """End the websocket: see :meth:`ws4py.websocket.WebSocket.terminate`. Its names leave a while later."""
+        """End the websocket: see :meth:`ws4py.websocket.WebSocket.terminate`. Its names leave, a while later unless the
+        client has closed with 1000: then it has left for good.
+        """
         try:
             super().terminate()
         finally:
             if self.close_code is not None:
                 entered, self._entered = self._entered or {}, None
                 for leave in entered.values():
-                    departures.after(self.grace, leave)
+                    if self.close_code == CloseCode.NORMAL_CLOSURE:
+                        leave()
+                    else:
+                        departures.after(self.grace, leave)
 
 
 _REQUESTS: dict[str, Callable[[PubSubWebSocket, Request, int | str | None], None]] = {
