@@ -8,7 +8,7 @@ from pathlib import Path
 
 from websockets.sync.client import ClientConnection, connect
 
-from tests.cli.test_serve import Serving, environment, refused
+from tests.cli.commands import Serving, environment, refused
 from tests.redis_server import RedisServer
 from tests.serving import PATIENCE, free_port
 

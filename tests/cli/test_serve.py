@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +16,8 @@ import pytest
 from websockets.sync.client import connect, unix_connect
 from websockets.typing import Origin, Subprotocol
 
-from tests.serving import PATIENCE, ROOT, Peer, certificates, close_frame, eventually
+from tests.cli.commands import Serving, refused
+from tests.serving import PATIENCE, Peer, certificates, close_frame, eventually
 from ws4py import cli
 
 APPLICATION = """
@@ -53,70 +51,10 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def environment(**changes: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **changes}
-
-
-class Serving:
-    """The command, serving, until the end of the block."""
-
-    def __init__(self, directory: Path, *arguments: str, **changes: str) -> None:
-        command = [sys.executable, "-m", "ws4py", "serve", *arguments]
-        self.process = subprocess.Popen(
-            command,
-            cwd=directory,
-            env=environment(**changes),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        self.line = self.process.stdout.readline()
-        match = re.search(r"(\S+):(\d+)/$", self.line)
-        self.port = int(match[2]) if match else 0
-
-    def ask(self, path: str, **headers: str) -> bytes:
-        """Return a page.
-
-        :raises HTTPError: if it is none.
-        """
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers)
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
-            return bytes(answer.read())
-
-    def end(self, number: int = signal.SIGTERM) -> tuple[str, str]:
-        """Send a signal, and return what was written to the output and to the error output."""
-        self.process.send_signal(number)
-        return self.process.communicate(timeout=PATIENCE)
-
-    def __enter__(self) -> Serving:
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate(timeout=PATIENCE)
-
-
 @pytest.fixture
 def serving(directory: Path) -> Iterator[Serving]:
     with Serving(directory, "application:Greeting", "--port", "0", "--stats", "--access-log") as serving:
         yield serving
-
-
-def refused(*arguments: str, directory: Path, **changes: str) -> str:
-    """Run a command that must fail; return the one line that says why."""
-    done = subprocess.run(
-        [sys.executable, "-m", "ws4py", "serve", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-        cwd=directory,
-        env=environment(**changes),
-    )
-    assert (done.returncode, done.stdout) == (1, ""), done
-    assert re.fullmatch(r"ws4py: .*\n", done.stderr), done
-    return done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

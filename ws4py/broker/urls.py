@@ -11,7 +11,7 @@ from ws4py.broker.memory import MemoryBroker
 from ws4py.exc import BrokerError
 from ws4py.messaging import Message, encode_payload
 
-__all__ = ["Publisher", "connect", "make_broker"]
+__all__ = ["MEMORY", "Publisher", "connect", "make_broker"]
 
 BROKERS: Final = {
     "redis": "ws4py.broker.redis:RedisBroker",

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Final
 
-__all__ = ["broker_url", "fail", "header", "seconds"]
+__all__ = ["broker_url", "fail", "header", "note", "seconds"]
 
 BROKER: Final = "WS4PY_BROKER"
 """The environment variable that has the URL of the broker, which may have a password."""
@@ -40,7 +40,12 @@ def seconds(text: str) -> float:
     return number
 
 
+def note(message: str) -> None:
+    """Say something that is no output."""
+    print(f"ws4py: {message}", file=sys.stderr, flush=True)
+
+
 def fail(message: str) -> int:
     """Say what is wrong; return the exit status for it."""
-    print(f"ws4py: {message}", file=sys.stderr)
+    note(message)
     return 1

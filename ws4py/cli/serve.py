@@ -13,9 +13,14 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ws4py.cli.common import broker_url, fail
+from ws4py.broker.urls import MEMORY
+from ws4py.cli.common import broker_url, fail, note
 from ws4py.exc import BrokerError
+from ws4py.manager.process import GRACE
 from ws4py.server.endpoint import Endpoint
+from ws4py.server.joined import JoinedProcess
+from ws4py.server.listening import Address, Listener
+from ws4py.server.processes import Processes
 from ws4py.server.stats import StatsApplication, basic_auth
 from ws4py.server.threadedserver import WebSocketServer
 
@@ -24,6 +29,9 @@ __all__ = ["add_command"]
 STATS: Final = "/stats"
 LOGIN: Final = "WS4PY_STATS_LOGIN"
 """The environment variable that has the name and the password for the statistics."""
+
+LAST_SECONDS: Final = 5.0
+"""How long a process may take beyond its drain to end by itself, when another one has started it."""
 
 OWN_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
 """By which names this machine asks itself."""
@@ -51,6 +59,13 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=9000, help="the port to listen on, 0 for any (%(default)s)")
     parser.add_argument("--unix", metavar="PATH", help="listen on a unix socket")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many processes serve it; SIGHUP replaces them one after another",
+    )
     parser.add_argument("--reuse-port", action="store_true", help="let several processes listen on the port")
     parser.add_argument("--certificate", metavar="FILE", help="serve over TLS, with this chain of certificates")
     parser.add_argument("--key", metavar="FILE", help="its key, if it is in a file of its own")
@@ -95,8 +110,20 @@ def run(options: argparse.Namespace) -> int:
     """Serve until a signal comes; return the exit status."""
     if options.access_log:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    joined = JoinedProcess.from_environment()
+    if joined is not None:
+        with joined:
+            return serve(options, joined)
+    return serve(options, None) if options.processes == 1 else run_processes(options)
+
+
+def serve(options: argparse.Namespace, joined: JoinedProcess | None) -> int:
+    """Serve in this process; return the exit status.
+
+    :param joined: this process, if it is one of several.
+    """
     try:
-        server = make_server(options)
+        server = make_server(options, address_of(options) if joined is None else joined.listener)
     except (Failure, BrokerError, OSError, TypeError, ValueError) as error:
         return fail(str(error))
 
@@ -107,13 +134,47 @@ def run(options: argparse.Namespace) -> int:
     with server:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, end)
-        print(f"{options.target} is at {url(server, options)}", flush=True)
+        if joined is None:
+            print(f"{options.target} is at {url(server.server_address, options)}", flush=True)
+        else:
+            joined.serve(server.manager.limits.drain_timeout + GRACE + LAST_SECONDS, server.shutdown)
         server.serve_forever()
     return 0
 
 
-def make_server(options: argparse.Namespace) -> WebSocketServer:
+def run_processes(options: argparse.Namespace) -> int:
+    """Have several processes serve, each with the command line of this one; return the exit status."""
+    try:
+        if os.name != "posix":
+            raise Failure("several processes need a system with signals and sockets that are inherited")
+        if options.processes < 1:
+            raise Failure(f"--processes must be at least 1, not {options.processes}")
+        if options.stats:
+            statistics(options)
+        listener = Listener(address_of(options), reuse_port=options.reuse_port)
+    except (Failure, OSError) as error:
+        return fail(str(error))
+    if options.broker in (None, MEMORY):
+        note("without --broker, a topic and a broadcast stay within one process")
+
+    def begun() -> None:
+        print(f"{options.target} is at {url(listener.address, options)}", flush=True)
+
+    try:
+        return Processes([sys.executable, *sys.orig_argv[1:]], options.processes, listener.sock, note).run(begun)
+    finally:
+        listener.close()
+
+
+def address_of(options: argparse.Namespace) -> Address:
+    """Return where to listen."""
+    return options.unix if options.unix is not None else (options.host, options.port)
+
+
+def make_server(options: argparse.Namespace, address: Address) -> WebSocketServer:
     """Return the server, which listens.
+
+    :param address: where, or a socket that does.
 
     :raises Failure: if the statistics would have no protection, or what is to be served can't be found.
     :raises OSError: if it can't listen, or a file can't be read.
@@ -132,7 +193,7 @@ def make_server(options: argparse.Namespace) -> WebSocketServer:
     elif options.key is not None:
         raise Failure("a key needs its certificate")
     return WebSocketServer(
-        options.unix if options.unix is not None else (options.host, options.port),
+        address,
         load(options.target),
         protocols=options.subprotocol,
         origins=options.origin,
@@ -191,10 +252,10 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def url(server: WebSocketServer, options: argparse.Namespace) -> str:
-    """Return where a server is."""
+def url(address: Any, options: argparse.Namespace) -> str:
+    """Return where a server is that listens at an address."""
     scheme = "ws" if options.certificate is None else "wss"
     if options.unix is not None:
         return f"{scheme}+unix://{options.unix}"
-    host, port = server.server_address[:2]
+    host, port = address[:2]
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/"

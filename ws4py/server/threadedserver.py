@@ -16,14 +16,12 @@ connection has one request.
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import math
 import os
 import signal
 import socket
 import ssl
-import stat
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -35,7 +33,7 @@ from ws4py.manager import WebSocketManager
 from ws4py.manager.process import shut_down
 from ws4py.server.acceptor import Acceptor
 from ws4py.server.endpoint import Endpoint, Request
-from ws4py.server.listenqueue import longest_allowed
+from ws4py.server.listening import Address, Listener
 from ws4py.server.opening import Opening
 from ws4py.server.responder import Answer, Application, ProcessRequest, Responder
 from ws4py.websocket import WebSocket
@@ -44,7 +42,6 @@ __all__ = ["Answer", "Endpoint", "Request", "WebSocketServer"]
 
 logger = logging.getLogger("ws4py")
 
-Address = tuple[str, int] | str | os.PathLike[str] | socket.socket
 WebSocketClass = Callable[..., WebSocket] | Endpoint
 
 LEAST_HEAD: Final = 256
@@ -143,9 +140,8 @@ class WebSocketServer:
         endpoints = {path: endpoint(target) for path, target in targets.items()}
         self.manager = WebSocketManager(**options) if manager is None else manager
         self._owns_manager = False
-        self._unix_path: str | None = None
-        self._socket = self._listen(address, longest_allowed() if backlog is None else backlog, reuse_port)
-        self.server_address: Any = self._socket.getsockname()
+        self._listener = Listener(address, backlog, reuse_port)
+        self.server_address: Any = self._listener.address
         name = ("localhost", "") if not isinstance(self.server_address, tuple) else map(str, self.server_address[:2])
         host, port = name
         self._responder = Responder(endpoints, self.manager, process_request, applications or {}, (host, port))
@@ -155,56 +151,6 @@ class WebSocketServer:
         self._guard = threading.RLock()  # over the state; never held over a call that waits
         self._ended = False
         self._end_writer: socket.socket | None = None  # wakes who waits for the end and for signals
-
-    # --- listening ----------------------------------------------------------------------------------------------------
-
-    def _listen(self, address: Address, backlog: int, reuse_port: bool) -> socket.socket:
-        """Return a socket that listens."""
-        if isinstance(address, socket.socket):
-            listener = address
-        elif isinstance(address, tuple):
-            listener = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
-        else:
-            listener = socket.socket(socket.AF_UNIX)
-        try:
-            if isinstance(address, tuple):
-                if os.name == "posix":
-                    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if reuse_port:
-                    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-                listener.bind(address)
-            elif not isinstance(address, socket.socket):
-                self._bind_unix(listener, os.fspath(address))
-            if listener.family in (socket.AF_INET, socket.AF_INET6):
-                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what is accepted has it from here
-            if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                listener.listen(backlog)
-            listener.setblocking(False)
-        except BaseException:
-            if listener is not address:
-                listener.close()
-            raise
-        return listener
-
-    def _bind_unix(self, listener: socket.socket, path: str) -> None:
-        """Bind a unix socket, to a path at which nobody listens any more, too."""
-        try:
-            listener.bind(path)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE or not _is_deserted(path):
-                raise
-            os.unlink(path)
-            listener.bind(path)
-        if not path.startswith("\0"):
-            self._unix_path = path
-            self._unix_file = os.stat(path)
-
-    def _remove_unix_path(self) -> None:
-        """Remove the path of a unix socket, unless it is another one's by now."""
-        if self._unix_path is not None:
-            with contextlib.suppress(OSError):
-                if os.path.samestat(os.stat(self._unix_path), self._unix_file):
-                    os.unlink(self._unix_path)
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -220,7 +166,7 @@ class WebSocketServer:
                 raise RuntimeError("This server has ended" if self._ended else "This server runs already")
             try:
                 self._acceptor = Acceptor(
-                    self._socket,
+                    self._listener.sock,
                     self._make_opening,
                     timeout=self._timeout,
                     max_openings=self._max_handshakes,
@@ -241,8 +187,7 @@ class WebSocketServer:
                 self._ended = True
                 if self._acceptor is not None:
                     self._acceptor.close()
-                self._socket.close()
-                self._remove_unix_path()
+                self._listener.close()
                 if self._owns_manager:
                     self.manager.stop()
                 raise
@@ -268,7 +213,7 @@ class WebSocketServer:
             if self._owns_manager:
                 self.manager.stop()  # before the workers of handshakes are waited for
             self._acceptor.close()
-            self._remove_unix_path()
+            self._listener.remove_path()
             if self._owns_manager:
                 shut_down(self.manager)
 
@@ -323,8 +268,7 @@ class WebSocketServer:
                 self._acceptor.stop()
             else:
                 self._ended = True
-                self._socket.close()
-                self._remove_unix_path()
+                self._listener.close()
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until the server, and its manager, have ended.
@@ -348,18 +292,3 @@ class WebSocketServer:
 def _check_number(name: str, value: Any, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}")
-
-
-def _is_deserted(path: str) -> bool:
-    """Tell whether a path is that of a unix socket nobody listens at."""
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            return False
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(1.0)
-            probe.connect(path)
-    except ConnectionRefusedError:
-        return True
-    except OSError:
-        return False
-    return False
