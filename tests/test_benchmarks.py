@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import select
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,7 @@ from benchmarks.bench import Bench, MeasurementError
 from benchmarks.peers import HERE, PEERS
 from benchmarks.results import Results
 from benchmarks.rows import ONCE, all_rows
+from tests.helpers import PATIENCE
 
 HEADERS = [Path("/usr/include") / name for name in ("openssl/ssl.h", "zlib.h")]
 
@@ -118,3 +123,19 @@ def test_charts_have_rows() -> None:
 def test_peers_have_servers() -> None:
     for peer in PEERS.values():
         assert not peer.script or (HERE / "servers" / peer.script).is_file()
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="the benchmark needs epoll")
+def test_brokers() -> None:
+    command = [sys.executable, "-m", "benchmarks.brokers", "--runs", "1", "--seconds", "0.01"]
+    done = subprocess.run(
+        [*command, "--publications", "100", "--subscribers", "3"],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        cwd=HERE.parent,
+    )
+    assert len(re.findall(r"us of Redis' processor", done.stdout)) == 2
+    assert len(re.findall(r"deliveries a second", done.stdout)) == 2

@@ -33,9 +33,11 @@ end
 PUBLISH: Final = (
     """
 local channel, head, payload, number, key_ttl, size, ttl, epoch_ttl, sender_ttl = unpack(ARGV)
-local last = redis.call('GET', KEYS[3])
-if last and tonumber(last) >= tonumber(number) then return 0 end
-redis.call('SET', KEYS[3], number, 'EX', sender_ttl)
+local last = redis.call('SET', KEYS[3], number, 'EX', sender_ttl, 'GET')
+if last and tonumber(last) >= tonumber(number) then
+    redis.call('SET', KEYS[3], last, 'EX', sender_ttl)
+    return 0
+end
 if key_ttl ~= '0' and not redis.call('SET', KEYS[4], '', 'NX', 'EX', key_ttl) then return 0 end
 if size == '0' then return redis.call('PUBLISH', channel, head .. payload) end
 local seed = head
