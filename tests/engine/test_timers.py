@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+import tracemalloc
 import weakref
 
 from ws4py.engine.timers import UNSET, TimerWheel
@@ -130,3 +131,24 @@ def test_many_items_against_a_plain_list() -> None:
             assert sorted(map(id, due)) == sorted(id(item) for item, time in expected.items() if time <= now)
             expected = {item: time for item, time in expected.items() if time > now}
             assert timers.next_time() == min(map(float, expected.values()), default=None)
+
+
+def test_one_item_of_a_slot_takes_no_dictionary() -> None:
+    """Connections that come one after the other have a slot each."""
+    timers = wheel()
+    items = [Item() for _ in range(1000)]
+    tracemalloc.start()
+    try:
+        for number, item in enumerate(items):
+            timers.set(item, 1000.0 + number)
+        each = tracemalloc.get_traced_memory()[0] / len(items)
+    finally:
+        tracemalloc.stop()
+    assert each < 200
+    others = [Item() for _ in range(1000)]
+    for number, other in enumerate(others):
+        timers.set(other, 1000.0 + number)
+    for number, item in enumerate(items):
+        timers.set(item, 3000.0 + number)
+    assert timers.due(2500.0) == others
+    assert timers.due(5000.0) == items

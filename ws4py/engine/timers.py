@@ -32,7 +32,7 @@ class TimerWheel(Generic[_T]):
 
     def __init__(self, resolution: float = 0.05) -> None:
         self.resolution = resolution
-        self._slots: dict[int, dict[_T, None]] = {}
+        self._slots: dict[int, _T | dict[_T, None] | None] = {}  # one item, several, or none any more
         self._order: list[int] = []  # the heap of the slots that exist, and of those that have become empty
 
     def set(self, item: _T, when: float) -> None:
@@ -41,20 +41,29 @@ class TimerWheel(Generic[_T]):
         if slot == item.timer_slot:
             return
         self.cancel(item)
-        entries = self._slots.get(slot)
-        if entries is None:
-            self._slots[slot] = entries = {}
+        if slot not in self._slots:
+            self._slots[slot] = None
             heapq.heappush(self._order, slot)
-        for other in entries:
-            slot = other.timer_slot  # one number for all of them
-            break
+        there = self._slots[slot]
+        if isinstance(there, dict):
+            slot = next((other.timer_slot for other in there), slot)  # one number for all of them
+            there[item] = None
+        elif there is None:
+            self._slots[slot] = item
+        else:
+            slot = there.timer_slot
+            self._slots[slot] = {there: None, item: None}
         item.timer_slot = slot
-        entries[item] = None
 
     def cancel(self, item: _T) -> None:
         """Take ``item`` off."""
-        if item.timer_slot != UNSET:
-            del self._slots[item.timer_slot][item]
+        slot = item.timer_slot
+        if slot != UNSET:
+            there = self._slots[slot]
+            if isinstance(there, dict):
+                del there[item]
+            else:
+                self._slots[slot] = None
             item.timer_slot = UNSET
 
     def next_time(self) -> float | None:
@@ -68,7 +77,9 @@ class TimerWheel(Generic[_T]):
         items: list[_T] = []
         while self._order and self._order[0] * self.resolution <= now:
             slot = heapq.heappop(self._order)
-            for item in self._slots.pop(slot):
-                item.timer_slot = UNSET
-                items.append(item)
+            there = self._slots.pop(slot)
+            if there is not None:
+                items += there if isinstance(there, dict) else [there]
+        for item in items:
+            item.timer_slot = UNSET
         return items
