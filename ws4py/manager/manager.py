@@ -354,8 +354,8 @@ class WebSocketManager:
     def remove(self, websocket: WebSocket) -> None:
         """Let a websocket go, open: nothing is sent, ``closed()`` is not called, and its socket is blocking again.
 
-        Returns when the socket is not used any more here, and no callback runs; in a callback of the websocket itself
-        it does not wait for that.
+        Returns when the socket is not used any more here, and no callback runs: after ``send_timeout`` each at the
+        latest. In a callback of the websocket itself it does not wait for that.
         """
         self._check_process()
         connection = self._connection_of(websocket)
