@@ -542,6 +542,55 @@ def test_a_signal_handler_may_stop_the_manager_while_a_websocket_is_added(stage:
     assert not manager.is_alive()
 
 
+def test_what_a_signal_handler_raises_in_send_leaves_the_connection_in_order(stage: Stage) -> None:
+    """Ctrl+C, say, in a program that goes on, or stops its manager then."""
+
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    manager = stage.manager(ping_interval=None)
+    websocket, peer = stage.connect(manager, Recorder, tcp_pair)
+    wait_for(websocket.was_opened)
+    reader = start_thread(lambda: sum(1 for _ in iter(peer.receive_text, "end")))
+    ended, due = threading.Event(), threading.Event()
+    main = threading.get_ident()
+
+    def send() -> None:
+        for number in itertools.count():
+            wait_for(due)
+            due.clear()
+            if ended.wait(0.00003 * (1 + number % 7)):
+                return
+            signal.pthread_kill(main, signal.SIGUSR1)
+
+    sender = start_thread(send)
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    sent = 0
+    try:
+        for _ in range(200):
+            try:
+                due.set()
+                while True:
+                    websocket.send("x")
+                    sent += 1
+            except Interrupted:
+                pass
+    finally:
+        ended.set()
+        due.set()
+        sender.result()
+        signal.signal(signal.SIGUSR1, before)
+    websocket.send("end")
+    received = reader.result()
+    assert isinstance(received, int)
+    assert sent <= received <= sent + 200  # of each send that was interrupted, the message may have gone
+    peer.say_goodbye()
+    websocket.end()
+
+
 def held_by_another(lock: Any) -> bool:
     if lock.acquire(blocking=False):
         lock.release()

@@ -89,8 +89,9 @@ class Outgoing:
         frame = self.stream.encode_message(opcode, payload)
         size = len(frame)  # before the lock, as in Outbox.append()
         lock = self.lock
-        lock.acquire()  # by hand where every message comes by: "with" takes more than twice the time
+        usual = False
         try:
+            lock.acquire()  # by hand where every message comes by: "with" takes more than twice the time
             outbox, traffic = self.outbox, self.traffic
             if (
                 outbox is not None
@@ -112,16 +113,19 @@ class Outgoing:
                 if frame[0] & RSV1:
                     traffic.encoded_from += len(payload)
                     traffic.encoded_to += payload_size(frame)
-                if self.dirty:
-                    return
-                self.dirty = usual = True
+                usual = True
+                told, self.dirty = self.dirty, True
+                lock.release()
+                if not told:
+                    self.engine.mark_dirty(self)
             else:
-                usual = False
-        finally:
-            lock.release()
-        if usual:
+                lock.release()
+        except BaseException:  # KeyboardInterrupt, say: what a signal handler raises may come in at any call
+            if self.engine.holds(lock):
+                lock.release()
             self.engine.mark_dirty(self)
-        else:
+            raise
+        if not usual:
             self._send_unusually(frame, opcode, len(payload), timeout)
 
     def _send_unusually(self, frame: bytes, opcode: int, size: int, timeout: float | None) -> None:
