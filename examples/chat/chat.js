@@ -1,5 +1,6 @@
 // The page of the chat. What it and the server say to each other is described in server.py; pubsub.js, which comes with
-// ws4py, keeps the connection, and goes on where it was. Whatever the others wrote goes into the page as textContent, never as HTML.
+// ws4py, keeps the connection, and goes on where it was. Whatever the others wrote goes into the page as textContent,
+// never as HTML.
 
 import { PubSub } from "./pubsub.js";
 

@@ -456,9 +456,14 @@ def test_presence_on_a_broker_that_does_not_answer(stage: Stage) -> None:
         def presence(self, topic: str) -> dict[str, bytes]:
             raise BrokerError("It is away")
 
-    client = Client(stage.connect(stage.manager(broker=Broken()), Room)[1])
+        def enter(self, *arguments: Any) -> None:
+            raise BrokerError("It is away")
+
+    client = Client(stage.connect(stage.manager(broker=Broken()), called("ann"))[1])
     with quiet():
         assert client.fails(type="presence", topic="room/1") == "unavailable"
+        assert client.ask(type="subscribe", topic="room/1")["type"] == "subscribed"
+        assert client.ask(type="ping") == {"type": "pong"}
 
 
 # --- later ------------------------------------------------------------------------------------------------------------

@@ -142,7 +142,10 @@ class PubSubWebSocket(WebSocket):
             self._answer("subscribed", number, topic, **recovery._asdict())
 
         self.subscribe(topic, since=since, last=last, encode=encode_publication, begin=begin)
-        self._enter(topic)
+        try:
+            self._enter(topic)
+        except BrokerError as error:
+            logger.warning("%r is subscribed to %r, but not present there: %s", self, topic, error)
 
     def _unsubscribe(self, request: Request, number: int | str | None) -> None:
         topic = read_topic(request)
