@@ -17,6 +17,7 @@ COUNTS = (
     "max_messages_per_second",
     "max_waiting_senders",
     "max_workers",
+    "drain_pace",
 )
 SIZES = ("max_inbox_messages", "max_inbox_size", "max_outbox_size")
 INTERVALS = ("message_timeout", "ping_interval", "ping_timeout")
@@ -46,6 +47,7 @@ def test_the_defaults() -> None:
         "close_timeout": 5.0,
         "max_topics": 100,
         "drain_timeout": 10.0,
+        "drain_pace": None,
     }
 
 

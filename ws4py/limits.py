@@ -97,6 +97,9 @@ class Limits:
     :ivar close_timeout: how long the peer's Close may take, before the socket is dropped.
     :ivar max_topics: of one websocket at once, past which ``subscribe`` raises.
     :ivar drain_timeout: how long a stopping manager waits for its connections to close.
+    :ivar drain_pace: how many of them it closes in a second, so that not all come back at once; None closes 2000, or as
+        many as it takes to have closed all in half of ``drain_timeout``. What is still open after ``drain_timeout`` is
+        dropped in any case.
     :raises ValueError: if one is out of range; the message names it.
     """
 
@@ -229,6 +232,16 @@ class Limits:
             "of a stop: what is still open is dropped",
             of_manager=True,
             drain_timeout="dropped at the end",
+        ),
+    )
+    drain_pace: int | None = field(
+        default=None,
+        metadata=_rule(
+            "number",
+            "of a stop: the other websockets are closed in the seconds that follow",
+            optional=True,
+            unset="2000/s",
+            of_manager=True,
         ),
     )
 

@@ -129,6 +129,31 @@ def test_a_crowd_is_told_at_a_pace(stage: Stage) -> None:
         websocket.end()
 
 
+@pytest.mark.parametrize(("pace", "step", "number"), [(4, 0.25, 1), (100, 0.05, 5)])
+def test_a_pace_that_is_asked_for(stage: Stage, pace: int, step: float, number: int) -> None:
+    clock, poller = FakeClock(), RestlessPoller()
+    manager = stage.manager(poller=poller, clock=clock, drain_timeout=2.5, close_timeout=100.0, drain_pace=pace)
+    connections = [stage.connect(manager, Recorder) for _ in range(3 * number)]
+    for _, peer in connections:
+        peer.sync()
+
+    def told() -> int:
+        return sum(websocket.server_terminated for websocket, _ in connections)
+
+    manager.stop()
+    until(lambda: told() == number)
+    clock.advance(0.9 * step)
+    poller.wait_for_rounds()
+    assert told() == number
+    clock.advance(0.2 * step)
+    until(lambda: told() == 2 * number)
+    clock.advance(2.5)  # however many are left
+    for websocket, _ in connections:
+        websocket.end()
+    manager.join(PATIENCE)
+    assert not manager.is_alive()
+
+
 def test_a_drain_of_no_time_still_says_goodbye(stage: Stage) -> None:
     manager = stage.manager(drain_timeout=0)
     websocket, peer = stage.connect(manager, Recorder)

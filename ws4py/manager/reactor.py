@@ -18,7 +18,7 @@ __all__ = ["GOODBYE", "Reactor"]
 GOODBYE: Final = CloseControlMessage(CloseCode.GOING_AWAY, "Server is shutting down")
 
 DRAIN_STEP: Final = 0.05
-"""How far apart, in seconds, the steps are in which a stopping manager says goodbye."""
+"""How far apart, in seconds, the steps are in which a stopping manager says goodbye; further with a slow pace."""
 
 
 class Reactor:
@@ -44,6 +44,7 @@ class Reactor:
         self._stopping = False
         self._queue: deque[Member] | None = None  # to whom no goodbye was said yet
         self._quota = 0  # to how many it is said in a step
+        self._step = DRAIN_STEP
         self._next_step = self._deadline = 0.0
         self._dropped = False
         self._progress = -1
@@ -105,12 +106,15 @@ class Reactor:
         """Say goodbye to some."""
         engine = self._engine
         if self._queue is None:
-            # At a pace that spreads their return over half the time there is.
-            drain = self.limits.drain_timeout
+            drain, pace = self.limits.drain_timeout, self.limits.drain_pace
             self._deadline = now + drain
             self._queue = deque(self._registry.members())
-            steps = max(1, int(drain / 2 / DRAIN_STEP))
-            self._quota = max(100, -(-len(self._queue) // steps))
+            if pace is None:  # one that spreads their return over half the time there is
+                steps = max(1, int(drain / 2 / DRAIN_STEP))
+                self._quota = max(100, -(-len(self._queue) // steps))
+            else:
+                self._quota = max(1, int(pace * DRAIN_STEP))
+                self._step = self._quota / pace
             self._next_step = now
             self._say_goodbye(now)
             return  # what was said is written first, however little time there is
@@ -132,7 +136,7 @@ class Reactor:
         if now >= self._next_step and self._queue:
             for _ in range(min(self._quota, len(self._queue))):
                 self._engine.attempt(_dismiss, self._queue.popleft().connection)
-            self._next_step = now + DRAIN_STEP
+            self._next_step = now + self._step
 
     def _drop_all(self) -> None:
         self._dropped = True
