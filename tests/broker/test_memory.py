@@ -10,6 +10,7 @@ import pytest
 from tests.helpers import EchoRecorder, FakeClock, Peer, Stage, start_thread, unix_pair, wait_for
 from tests.manager.test_fork import in_child
 from ws4py.broker import Interruption, MemoryBroker, Publication, Retention, Retentions
+from ws4py.broker.histories import PUBLICATION_SIZE, RECORD_SIZE
 from ws4py.broker.interface import KEY_SECONDS
 from ws4py.framing import OPCODE_TEXT
 from ws4py.manager import WebSocketManager
@@ -173,6 +174,32 @@ def test_topics_that_nobody_uses_are_forgotten(broker: MemoryBroker, clock: Fake
     for number in range(500):
         broker.publish(Publication(f"other {number % 2}", OPCODE_TEXT, b"x"), KEPT)
     assert len(broker._histories) == 2
+
+
+def test_all_histories_together_are_bounded(clock: FakeClock) -> None:
+    """Where messages had to go, it is said that they are missing; positions stay good where somebody is subscribed."""
+    broker = MemoryBroker(clock=clock, max_kept=100_000)
+    retention = Retention(200, 60.0)
+    broker.subscribe("news", lambda publication: None)
+    start = broker.history("news", retention).position
+    for number in range(500):
+        broker.publish(Publication("news" if number % 5 else f"{number}", OPCODE_TEXT, bytes(1000)), retention)
+        assert broker._histories.size <= 100_000
+    history = broker.history("news", retention, start, last=200)
+    assert not history.recovered
+    assert history.position == start._replace(offset=400)
+    assert len(history.publications) < 100
+    assert broker.history("news", retention, history.position).recovered
+    for number in range(500, 2000):
+        broker.publish(Publication(str(number), OPCODE_TEXT, b""), retention)
+        assert broker._histories.size <= 100_000
+    assert len(broker._histories) < 200
+    assert broker.history("news", retention, history.position).recovered
+    clock.advance(60.1)
+    for _ in range(200):
+        broker.publish(Publication("last", OPCODE_TEXT, b""), Retention(1, 60.0))
+    assert len(broker._histories) == 2
+    assert broker._histories.size == 2 * RECORD_SIZE + PUBLICATION_SIZE
 
 
 def test_keys_are_known_for_a_while(broker: MemoryBroker, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:

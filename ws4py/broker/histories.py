@@ -11,6 +11,12 @@ from ws4py.broker.interface import KEY_SECONDS, History, Position, Publication, 
 
 __all__ = ["Histories"]
 
+RECORD_SIZE: Final = 600
+"""How many bytes a topic takes beside its messages, about."""
+
+PUBLICATION_SIZE: Final = 250
+"""How many bytes a message takes beside its payload, about."""
+
 MAX_KEYS: Final = 100_000
 """How many keys of publications are known at once; past it the oldest are forgotten."""
 
@@ -19,16 +25,18 @@ class Record:
     """The history of a topic.
 
     :ivar publications: with their positions.
+    :ivar size: of them, in bytes, about.
     :ivar newest_at: when the newest one came.
     :ivar used_at: when anybody has published to it, or has read it.
     """
 
-    __slots__ = ("epoch", "newest_at", "offset", "publications", "seconds", "used_at")
+    __slots__ = ("epoch", "newest_at", "offset", "publications", "seconds", "size", "used_at")
 
     def __init__(self, seconds: float, now: float) -> None:
         self.epoch = secrets.token_urlsafe(9)
         self.offset = 0
         self.publications: deque[Publication] = deque()
+        self.size = 0
         self.seconds = seconds
         self.newest_at = self.used_at = now
 
@@ -37,17 +45,21 @@ class Histories:
     """What a broker keeps of its topics, and the keys of what was published lately. Any thread may call; a signal
     handler may come between.
 
-    What has had its time goes when others come: each call looks at two histories.
+    What has had its time goes when others come: each call looks at two histories. If all together are too large, so do
+    the messages of those that were looked at longest ago; and then, where nobody is subscribed, their positions.
 
     :param lock: reentrant; held for a few assignments only.
     :param clock: monotonic, in seconds.
     :param in_use: tells whether anybody is subscribed to a topic.
+    :param max_size: how many bytes they may take together, about.
     """
 
-    def __init__(self, lock: Any, clock: Callable[[], float], in_use: Callable[[str], bool]) -> None:
+    def __init__(self, lock: Any, clock: Callable[[], float], in_use: Callable[[str], bool], max_size: int) -> None:
         self._lock = lock
         self._clock = clock
         self._in_use = in_use
+        self._max_size = max_size
+        self.size = 0
         self._records: dict[str, Record] = {}
         self._round: deque[str] = deque()  # the names of the records, in the order in which they are looked at
         self._keys: dict[tuple[str, str], float] = {}  # when each ends; the oldest one first
@@ -82,9 +94,12 @@ class Histories:
             record.offset += 1
             positioned = publication._replace(position=Position(record.epoch, record.offset))
             record.publications.append(positioned)
+            self._grow(record, _size(positioned))
             while len(record.publications) > retention.size:
-                record.publications.popleft()
+                self._grow(record, -_size(record.publications.popleft()))
             record.newest_at = now
+            if self.size > self._max_size:
+                self._make_room()
         return positioned
 
     def read(self, topic: str, retention: Retention, since: Position | None, last: int) -> History:
@@ -116,6 +131,7 @@ class Histories:
         if record is None:
             record = self._records.setdefault(topic, Record(retention.seconds, now))
             self._round.append(topic)  # twice if a signal handler came between
+            self.size += RECORD_SIZE
         record.seconds = retention.seconds
         record.used_at = now
         return record
@@ -130,15 +146,47 @@ class Histories:
             if self._in_use(topic):
                 record.used_at = now
             if now - record.used_at > record.seconds:
-                del self._records[topic]
+                self._drop(topic, record)
             else:
                 self._expire(record, now)
                 self._round.append(topic)
 
-    @staticmethod
-    def _expire(record: Record, now: float) -> None:
+    def _make_room(self) -> None:
+        """Have the histories that were looked at longest ago take less. The others come first another time."""
+        for _ in range(2 * len(self._round)):
+            if self.size <= self._max_size:
+                return
+            topic = self._round.popleft()
+            record = self._records.get(topic)
+            if record is None:
+                continue
+            if not record.publications and not self._in_use(topic):
+                self._drop(topic, record)
+            else:
+                self._clear(record)
+                self._round.append(topic)
+
+    def _expire(self, record: Record, now: float) -> None:
         if now - record.newest_at > record.seconds:
-            record.publications.clear()
+            self._clear(record)
+
+    def _clear(self, record: Record) -> None:
+        """Keep no message of a topic; its positions go on."""
+        self._grow(record, -record.size)
+        record.publications.clear()
+
+    def _drop(self, topic: str, record: Record) -> None:
+        self._clear(record)
+        del self._records[topic]
+        self.size -= RECORD_SIZE
+
+    def _grow(self, record: Record, size: int) -> None:
+        record.size += size
+        self.size += size
+
+
+def _size(publication: Publication) -> int:
+    return len(publication.payload) + PUBLICATION_SIZE
 
 
 def _offset(publication: Publication) -> int:

@@ -18,6 +18,9 @@ __all__ = ["MemoryBroker"]
 
 logger = logging.getLogger("ws4py")
 
+MAX_KEPT: Final = 64 << 20
+"""How many bytes all histories take together by default."""
+
 LANES: Final = 32
 """How many publications may be under way at once, of different topics."""
 
@@ -93,12 +96,18 @@ class MemoryBroker:
 
     :param make_lock: makes a reentrant lock.
     :param clock: monotonic, in seconds.
+    :param max_kept: how many bytes all histories take together, about. Past it the messages of some topics go before
+        their time, so who would resume there is told that it can't.
     """
 
     def __init__(
-        self, make_lock: Callable[[], Any] = threading.RLock, clock: Callable[[], float] = time.monotonic
+        self,
+        make_lock: Callable[[], Any] = threading.RLock,
+        clock: Callable[[], float] = time.monotonic,
+        max_kept: int = MAX_KEPT,
     ) -> None:
         self._make_lock = make_lock
+        self._max_kept = max_kept
         self._clock = clock
         self._receivers: dict[str, tuple[Receiver, ...]] = {}
         self._closed = False
@@ -111,7 +120,7 @@ class MemoryBroker:
         """
         self._lock = self._make_lock()  # over the receivers, the histories, and who is present
         self._lanes = [Lane(self._make_lock()) for _ in range(LANES)]
-        self._histories = Histories(self._lock, self._clock, self._has_receivers)
+        self._histories = Histories(self._lock, self._clock, self._has_receivers, self._max_kept)
         self._present: dict[str, dict[str, Presence]] = {}
 
     def subscribe(self, topic: str, receiver: Receiver) -> None:
