@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from tests.helpers import EchoRecorder, FakeClock, Peer, Stage, start_thread, unix_pair, wait_for
+from tests.manager.test_faults import interrupted
 from tests.manager.test_fork import in_child
 from ws4py.broker import Interruption, MemoryBroker, Publication, Retention, Retentions
 from ws4py.broker.histories import PUBLICATION_SIZE, RECORD_SIZE
@@ -62,6 +63,16 @@ def test_the_main_thread_leaves_a_publication_to_who_delivers_and_does_not_come_
     gate.set()
     other.result()
     assert got == [b"x", b"y"]
+
+
+def test_what_a_signal_handler_raises_keeps_nobody_else_from_publishing() -> None:
+    broker = MemoryBroker()
+    got: list[object] = []
+    broker.subscribe("news", got.append)
+    interrupted(200, lambda: broker.publish(NEWS))
+    got.clear()
+    start_thread(broker.publish, NEWS).result()
+    assert got[-1:] == [NEWS]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -465,6 +465,46 @@ def signals(handler: Any) -> Iterator[None]:
         signal.signal(signal.SIGUSR1, before)
 
 
+def interrupted(times: int, act: Callable[[], object]) -> int:
+    """Do something in this thread again and again, and have a signal handler raise so often, wherever it is; return how
+    often it was done to the end.
+    """
+
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    due, ended = threading.Event(), threading.Event()
+    main = threading.get_ident()
+
+    def send() -> None:
+        for number in itertools.count():
+            wait_for(due)
+            due.clear()
+            if ended.wait(0.00003 * (1 + number % 7)):
+                return
+            signal.pthread_kill(main, signal.SIGUSR1)
+
+    sender = start_thread(send)
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    done = 0
+    try:
+        for _ in range(times):
+            with contextlib.suppress(Interrupted):
+                due.set()
+                while True:
+                    act()
+                    done += 1
+    finally:
+        ended.set()
+        due.set()
+        sender.result()
+        signal.signal(signal.SIGUSR1, before)
+    return done
+
+
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("send", ["broadcast", "send"])
 def test_a_signal_handler_may_broadcast(stage: Stage, send: str, compressed: bool) -> None:
@@ -544,45 +584,11 @@ def test_a_signal_handler_may_stop_the_manager_while_a_websocket_is_added(stage:
 
 def test_what_a_signal_handler_raises_in_send_leaves_the_connection_in_order(stage: Stage) -> None:
     """Ctrl+C, say, in a program that goes on, or stops its manager then."""
-
-    class Interrupted(BaseException):
-        pass
-
-    def interrupt(*_: object) -> None:
-        raise Interrupted
-
     manager = stage.manager(ping_interval=None)
     websocket, peer = stage.connect(manager, Recorder, tcp_pair)
     wait_for(websocket.was_opened)
     reader = start_thread(lambda: sum(1 for _ in iter(peer.receive_text, "end")))
-    ended, due = threading.Event(), threading.Event()
-    main = threading.get_ident()
-
-    def send() -> None:
-        for number in itertools.count():
-            wait_for(due)
-            due.clear()
-            if ended.wait(0.00003 * (1 + number % 7)):
-                return
-            signal.pthread_kill(main, signal.SIGUSR1)
-
-    sender = start_thread(send)
-    before = signal.signal(signal.SIGUSR1, interrupt)
-    sent = 0
-    try:
-        for _ in range(200):
-            try:
-                due.set()
-                while True:
-                    websocket.send("x")
-                    sent += 1
-            except Interrupted:
-                pass
-    finally:
-        ended.set()
-        due.set()
-        sender.result()
-        signal.signal(signal.SIGUSR1, before)
+    sent = interrupted(200, lambda: websocket.send("x"))
     websocket.send("end")
     received = reader.result()
     assert isinstance(received, int)

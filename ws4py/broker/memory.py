@@ -57,14 +57,17 @@ class Lane:
         if lock._is_owned():
             return
         main = threading.current_thread() is threading.main_thread()
-        while lock.acquire(timeout=PATIENCE if main else -1):
-            try:
+        try:
+            while lock.acquire(timeout=PATIENCE if main else -1):
                 while waiting:
                     waiting.pop(0)()
-            finally:
                 lock.release()
-            if not waiting:  # else one was put just before the lock was let go, and left to who had it
-                return
+                if not waiting:  # else one was put just before the lock was let go, and left to who had it
+                    return
+        except BaseException:  # KeyboardInterrupt, say: what a signal handler raises may come in at any call
+            if lock._is_owned():
+                lock.release()
+            raise
 
 
 class Presence:
