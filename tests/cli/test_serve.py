@@ -68,7 +68,7 @@ def test_a_signal_ends_it_in_order(serving: Serving, number: int) -> None:
         peer.sock.sendall(close_frame(1001))
         output, errors = serving.process.communicate(timeout=PATIENCE)
     assert (serving.process.returncode, output) == (0, "closed with 1001\n")
-    assert re.fullmatch(r"\S+ \S+ .*/x.* 1001 .*\n", errors), errors
+    assert re.fullmatch(r"\S+ \S+ WebSocketManager has started: .*\n\S+ \S+ .*/x.* 1001 .*\n", errors), errors
 
 
 def test_a_signal_that_another_thread_takes(directory: Path) -> None:

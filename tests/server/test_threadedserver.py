@@ -119,6 +119,23 @@ def test_what_a_websocket_knows(serve: Serve) -> None:
     assert not [name for name in environ if "REAL" in name]
 
 
+def test_a_client_behind_a_proxy(serve: Serve) -> None:
+    """Its address is what limits, statistics and the application go by."""
+
+    class Seeing(WebSocket):
+        def opened(self) -> None:
+            assert self.environ is not None
+            self.send(self.environ["REMOTE_ADDR"])
+
+    server = serve(Seeing, trusted_proxies=["127.0.0.1"], max_connections_per_ip=1)
+    for client in ("203.0.113.7", "203.0.113.8"):
+        assert server.open("/", X_Forwarded_For=f"203.0.113.9, {client}").message() == client
+    assert server.refused("/", X_Forwarded_For="203.0.113.7").status == 429
+    stats = server.server.manager.connection_stats()
+    assert {row.address for row in stats} == {"203.0.113.7", "203.0.113.8"}
+    assert serve(Seeing).open("/", X_Forwarded_For="203.0.113.7").message() == "127.0.0.1"
+
+
 def test_pages_of_others(serve: Serve, tls: bool) -> None:
     server = serve(tls=tls, hosts=["127.0.0.1"])
     scheme = "https" if tls else "http"
@@ -412,6 +429,7 @@ def test_messages_are_not_held_back(serve: Serve) -> None:
         ({"max_conections": 1}, TypeError, "max_conections"),
         ({"manager": WebSocketManager(), "max_connections": 1}, TypeError, "give them to yours"),
         ({"compression": 3}, TypeError, "compression"),
+        ({"trusted_proxies": ["proxy"]}, ValueError, "proxy"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], error: type[Exception], text: str) -> None:

@@ -77,6 +77,13 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--allow-host", action="append", metavar="HOST", help="a name by which this server may be asked"
     )
+    parser.add_argument(
+        "--trusted-proxy",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="a proxy, or a network of them, whose X-Forwarded-For is believed; 'unix' for all of a unix socket",
+    )
     parser.add_argument("--subprotocol", action="append", metavar="NAME", help="one that is spoken, the best one first")
     parser.add_argument("--compression", action="store_true", help="compress messages for clients that offer it")
     parser.add_argument("--workers", type=int, metavar="N", help="how many callbacks run at once")
@@ -202,6 +209,7 @@ def make_server(options: argparse.Namespace, address: Address) -> WebSocketServe
         ssl_context=context,
         applications=applications,
         reuse_port=options.reuse_port,
+        trusted_proxies=options.trusted_proxy,
         access_log=options.access_log,
         broker=options.broker,
         **settings,

@@ -48,7 +48,7 @@ class Opening:
     :param sock: not blocking.
     :param address: of its other end.
     :param responder: answers the request.
-    :param add: a manager's, that takes the websocket.
+    :param add: a manager's, that takes the websocket; given the address of the client, too.
     :param context: for TLS, None without.
     :param max_head_size: of the request, in bytes.
     """
@@ -56,6 +56,7 @@ class Opening:
     __slots__ = (
         "_add",
         "_address",
+        "_client",
         "_context",
         "_data",
         "_discarded",
@@ -76,7 +77,7 @@ class Opening:
         sock: Any,
         address: Any,
         responder: Responder,
-        add: Callable[[WebSocket], None],
+        add: Callable[..., None],
         context: ssl.SSLContext | None,
         max_head_size: int,
     ) -> None:
@@ -89,6 +90,7 @@ class Opening:
         self._head: RequestHead | None = None
         self._data = memoryview(b"")  # that is to be written
         self._websocket: WebSocket | None = None
+        self._client: str | None = None  # its address
         self._discarded = 0
         self._step: Callable[[bool], Want | None] = self._read_head if context is None else self._await_hello
         self.fd: int = sock.fileno()
@@ -133,7 +135,7 @@ class Opening:
         websocket = self._websocket
         assert websocket is not None, "the 101 was written"
         websocket.buf = self._parser.rest
-        if hand_over(self._add, websocket):
+        if hand_over(self._add, websocket, address=self._client):
             self._websocket = None
         else:
             self.abort()
@@ -178,9 +180,10 @@ class Opening:
         self._write(*self._responder.answer(self._head, Caller(self._sock, self._address, scheme)))
         return None
 
-    def _write(self, data: bytes, websocket: WebSocket | None = None) -> None:
+    def _write(self, data: bytes, websocket: WebSocket | None = None, address: str | None = None) -> None:
         self._data = memoryview(data)
         self._websocket = websocket
+        self._client = address
         self._step = self._send
 
     def _send(self, in_worker: bool) -> Want | None:

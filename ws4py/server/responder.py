@@ -16,6 +16,7 @@ from ws4py.handshake import format_head
 from ws4py.manager import WebSocketManager
 from ws4py.server.endpoint import Endpoint, Request
 from ws4py.server.environ import RequestHeaders, variable
+from ws4py.server.forwarded import TrustedProxies
 from ws4py.server.request import RequestHead
 from ws4py.server.routes import Routes, as_in_wsgi
 from ws4py.websocket import WebSocket
@@ -41,10 +42,14 @@ ProcessRequest = Callable[[Request], Answer | tuple[Any, ...] | None]
 
 
 class Reply(NamedTuple):
-    """What is to be written, and the websocket that the connection is after that, if it is one."""
+    """What is to be written, and the websocket that the connection is after that, if it is one.
+
+    :ivar address: of its client.
+    """
 
     data: bytes
     websocket: WebSocket | None = None
+    address: str | None = None
 
 
 class Caller(NamedTuple):
@@ -78,6 +83,7 @@ class Responder:
         on. It may raise :class:`~ws4py.exc.HandshakeError`.
     :param applications: of WSGI, by the path that each is under.
     :param server_name: for the environ.
+    :param trusted_proxies: whose word about a client's address is believed.
     """
 
     def __init__(
@@ -87,6 +93,7 @@ class Responder:
         process_request: ProcessRequest | None,
         applications: Mapping[str, Application],
         server_name: tuple[str, str],
+        trusted_proxies: TrustedProxies,
     ) -> None:
         self._endpoints = Routes(endpoints)
         self._manager = manager
@@ -97,13 +104,15 @@ class Responder:
             mounted[path] = mounted[f"{path}/*"] = as_in_wsgi(path), application
         self._applications = Routes(mounted)
         self._server_name = server_name
+        self._proxies = trusted_proxies
         self.may_wait = process_request is not None or bool(applications)
         """Whether an answer calls functions of the application's, so that it may take any time."""
 
     def answer(self, head: RequestHead, caller: Caller) -> Reply:
         """Return the answer to a request. No fault of the application's goes further than this."""
         try:
-            return self._answer(head, caller)
+            environ = self._environ(head, caller)
+            return self._answer(head, caller, environ)._replace(address=environ.get("REMOTE_ADDR"))
         except HandshakeError as error:
             return refusal(error, head.method)
         except Exception:
@@ -115,8 +124,7 @@ class Responder:
         self._manager.count_refusal(error.status)
         return refusal(error)
 
-    def _answer(self, head: RequestHead, caller: Caller) -> Reply:
-        environ = self._environ(head, caller)
+    def _answer(self, head: RequestHead, caller: Caller, environ: dict[str, Any]) -> Reply:
         address = environ.get("REMOTE_ADDR")
         request = Request(head.method, RequestHeaders(environ), head.http_version, caller.scheme, address, environ)
         if self._process_request is not None:
@@ -150,8 +158,10 @@ class Responder:
             "SERVER_PORT": port,
             "wsgi.url_scheme": caller.scheme,
         }
-        if isinstance(caller.address, tuple):
-            environ["REMOTE_ADDR"] = str(caller.address[0])
+        peer = str(caller.address[0]) if isinstance(caller.address, tuple) else None
+        address = self._proxies.client(peer, head.headers.get("X-Forwarded-For"))
+        if address is not None:
+            environ["REMOTE_ADDR"] = address
         for key, value in head.headers.items():
             if "_" not in key:  # it would be taken for another one that has dashes, which a proxy has perhaps set
                 environ[variable(key)] = value

@@ -33,6 +33,7 @@ from ws4py.manager import WebSocketManager
 from ws4py.manager.process import shut_down
 from ws4py.server.acceptor import Acceptor
 from ws4py.server.endpoint import Endpoint, Request
+from ws4py.server.forwarded import TrustedProxies
 from ws4py.server.listening import Address, Listener
 from ws4py.server.opening import Opening
 from ws4py.server.responder import Answer, Application, ProcessRequest, Responder
@@ -75,6 +76,9 @@ class WebSocketServer:
     :param handshake_workers: how many threads there are at most for TLS, ``process_request`` and ``applications``.
     :param backlog: how many connections may wait until they are accepted; what the system allows by default.
     :param reuse_port: let several processes listen on this port.
+    :param trusted_proxies: the addresses, or networks, of proxies that are believed when they say in
+        ``X-Forwarded-For`` whose request it is; ``"unix"`` for whoever comes by a unix socket. See
+        :mod:`ws4py.server.forwarded`.
     :param options: of the manager that is made here: limits by their names, ``workers`` and so on; see
         :class:`~ws4py.manager.WebSocketManager`. The others are those of an
         :class:`~ws4py.server.endpoint.Endpoint`, for all paths that have none of their own.
@@ -106,6 +110,7 @@ class WebSocketServer:
         handshake_workers: int = 4,
         backlog: int | None = None,
         reuse_port: bool = False,
+        trusted_proxies: str | Iterable[str] = (),
         **options: Any,
     ) -> None:
         if manager is not None and options:
@@ -115,6 +120,7 @@ class WebSocketServer:
         _check_number("max_handshakes", max_handshakes, 1)
         _check_number("max_head_size", max_head_size, LEAST_HEAD)
         _check_number("handshake_workers", handshake_workers, 1)
+        proxies = TrustedProxies(trusted_proxies)
         self._timeout = handshake_timeout
         self._max_handshakes = max_handshakes
         self._max_head_size = max_head_size
@@ -144,7 +150,7 @@ class WebSocketServer:
         self.server_address: Any = self._listener.address
         name = ("localhost", "") if not isinstance(self.server_address, tuple) else map(str, self.server_address[:2])
         host, port = name
-        self._responder = Responder(endpoints, self.manager, process_request, applications or {}, (host, port))
+        self._responder = Responder(endpoints, self.manager, process_request, applications or {}, (host, port), proxies)
         self._acceptor: Acceptor | None = None
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
