@@ -158,13 +158,13 @@ class Responder:
             "SERVER_PORT": port,
             "wsgi.url_scheme": caller.scheme,
         }
-        peer = str(caller.address[0]) if isinstance(caller.address, tuple) else None
-        address = self._proxies.client(peer, head.headers.get("X-Forwarded-For"))
-        if address is not None:
-            environ["REMOTE_ADDR"] = address
         for key, value in head.headers.items():
             if "_" not in key:  # it would be taken for another one that has dashes, which a proxy has perhaps set
                 environ[variable(key)] = value
+        peer = str(caller.address[0]) if isinstance(caller.address, tuple) else None
+        address = self._proxies.client(peer, environ.get("HTTP_X_FORWARDED_FOR"))
+        if address is not None:
+            environ["REMOTE_ADDR"] = address
         return environ
 
     def _call(self, path: str, application: Application, environ: dict[str, Any], caller: Caller) -> Reply:
