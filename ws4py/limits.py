@@ -81,7 +81,7 @@ class Limits:
         scheduled.
     :ivar send_timeout: how long ``send`` waits at most, before the peer is given up as a slow consumer.
     :ivar max_waiting_senders: workers that may wait in ``send`` at once, past which the next one's peer is given up as
-        a slow consumer; None is half of the workers, and at least one.
+        a slow consumer; None is half of the workers, and at least one. It is looked at when the manager starts.
     :ivar max_workers: callbacks of websockets of this one's class that may run at once, so that slow handlers leave
         workers to others; None is as many as there are. Not under gevent, where there is no pool to use up.
     :ivar overflow: what a broadcast does where it would have to wait; and a publication, unless its topic has a policy.

@@ -29,6 +29,7 @@ from ws4py.labels import path_of, printable, unpacked_address
 __all__ = ["ATTRIBUTES", "ConnectionFilter", "Named", "configure_logger", "format_addresses"]
 
 ATTRIBUTES: Final = ("connection_id", "address", "path")
+"""What each record has, for formatters; None where it is about no connection."""
 
 
 class Named:

@@ -52,7 +52,10 @@ from ws4py.messaging import (
 __all__ = ["DEFAULT_MAX_FRAGMENTS", "DEFAULT_MAX_MESSAGE_SIZE", "Stream", "Utf8Validator"]
 
 DEFAULT_MAX_MESSAGE_SIZE: Final = 1 << 20
+"""How many bytes of payload a received message has at most, if nothing else is said."""
+
 DEFAULT_MAX_FRAGMENTS: Final = 4096
+"""In how many frames it comes at most, likewise."""
 
 _CLOSE_CODES: Final[dict[type[WebSocketException], CloseCode]] = {
     ProtocolException: CloseCode.PROTOCOL_ERROR,

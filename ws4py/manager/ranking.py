@@ -32,6 +32,7 @@ SortKey = Literal[
 """By what connections can be put in order, the largest first. ``inbox`` is in messages, ``outbox`` in bytes."""
 
 SORT_KEYS: Final[tuple[SortKey, ...]] = get_args(SortKey)
+"""All of them."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from ws4py.manager.snapshot import Snapshot
 __all__ = ["NAMESPACE", "WebSocketStatistics"]
 
 NAMESPACE: Final = "CherryPy WebSocket"
+"""The figures' name in ``logging.statistics``."""
 
 FRESH: Final = 0.5
 """For how many seconds the figures of one page are the same: each one is asked for by itself."""
