@@ -136,5 +136,5 @@ def broker_maker(server: RedisServer) -> Iterator[MakeBroker]:
     yield make
     for broker in made:
         broker.close()
-    names = ("RedisReader", "RedisWriter")
+    names = ("RedisReader", "RedisWriter", "RedisPresence")
     until(lambda: not [thread for thread in set(threading.enumerate()) - before if thread.name in names])

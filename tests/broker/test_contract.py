@@ -31,9 +31,6 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
         broker.close()
 
 
-knows_who_is_present = pytest.mark.parametrize("broker", ["memory"], indirect=True)
-
-
 class Reader:
     """A receiver that keeps what it gets, and sees whether it gets two at once."""
 
@@ -361,7 +358,6 @@ def events(name: str) -> tuple[Publication, Publication]:
     return joined, left
 
 
-@knows_who_is_present
 def test_who_has_entered_is_present_until_the_last_leave(broker: Broker) -> None:
     reader = Reader()
     broker.subscribe("who", reader)
@@ -383,7 +379,6 @@ def test_who_has_entered_is_present_until_the_last_leave(broker: Broker) -> None
     reader.wait_for("ann joined", "bob joined", "bob left", "ann left", "ann joined")
 
 
-@knows_who_is_present
 def test_the_last_that_is_said_of_somebody_is_true(broker: Broker) -> None:
     reader = Reader()
     broker.subscribe("who", reader)

@@ -7,8 +7,8 @@
 
 A position is there if the highest bit of the opcode is set: the epoch, a space, the offset in decimal, a newline.
 
-A sender numbers its publications upward, so that who gets one a second time knows. Where the version is another one,
-nothing that follows is known: during an upgrade processes of several versions share a Redis.
+A sender numbers its publications upward, so that who gets one a second time knows; 0 is no number. Where the version is
+another one, nothing that follows is known: during an upgrade processes of several versions share a Redis.
 """
 
 from __future__ import annotations

@@ -322,12 +322,7 @@ class Reader:
             if self.unknown == 1:
                 logger.warning("There are publications of another version in Redis, which are passed over")
             return
-        sender, number = envelope.sender, envelope.number
-        last = self._numbers.pop(sender, 0)  # and so it is the newest one of them below
-        self._numbers[sender] = max(number, last)
-        if len(self._numbers) > MAX_SENDERS:
-            del self._numbers[next(iter(self._numbers))]
-        if number <= last:
+        if envelope.number and self._is_repeated(envelope.sender, envelope.number):
             self.repeated += 1
             return
         self.received += 1
@@ -335,6 +330,13 @@ class Reader:
         if topic is None:
             return  # nobody is on it any more
         self._call(topic, Publication(topic.name, envelope.opcode, envelope.payload, envelope.position))
+
+    def _is_repeated(self, sender: bytes, number: int) -> bool:
+        last = self._numbers.pop(sender, 0)  # and so it is the newest one of them below
+        self._numbers[sender] = max(number, last)
+        if len(self._numbers) > MAX_SENDERS:
+            del self._numbers[next(iter(self._numbers))]
+        return number <= last
 
     def _call(self, topic: Topic, publication: Publication | Interruption) -> None:
         for receiver in topic.receivers:

@@ -14,12 +14,15 @@ import weakref
 from typing import Any, Final
 
 import redis
+from redis.backoff import ExponentialBackoff
 from redis.client import NEVER_DECODE
+from redis.retry import Retry
 
 from ws4py.broker.buffer import Buffer, Kept, Outgoing, WhenFull
 from ws4py.broker.envelope import SENDER_SIZE, unpack
 from ws4py.broker.interface import KEY_SECONDS, BrokerStats, History, Position, Publication, Receiver, Retention
 from ws4py.broker.link import Backoff, Link
+from ws4py.broker.presence import Presence
 from ws4py.broker.process import brokers
 from ws4py.broker.reader import Reader
 from ws4py.broker.scripts import EPOCH_SECONDS, HISTORY
@@ -27,8 +30,6 @@ from ws4py.broker.writer import Writer
 from ws4py.exc import BrokerError
 
 __all__ = ["RedisBroker"]
-
-NOBODY: Final = "This broker does not know who is present"
 
 MAX_BUFFERED: Final = 64 << 20
 """How many bytes wait for Redis at most, by default."""
@@ -61,6 +62,8 @@ class RedisBroker:
         BrokerError. What was dropped is counted.
     :param probe_interval: after how many seconds the broker publishes something to itself. If that does not come back
         in this time, it connects anew.
+    :param presence_seconds: after how long the names that have entered by a process that has died are present no more.
+        Where they are present, a process renews them all, as one, three times in this time.
     :param close_timeout: for how many seconds :meth:`close` waits until what was published is sent.
     :param socket_timeout: how many seconds Redis has for an answer, unless the URL says something else.
     :raises ValueError: for a URL, an option or a number that can't be.
@@ -75,15 +78,22 @@ class RedisBroker:
         max_buffered: int = MAX_BUFFERED,
         when_full: WhenFull = "drop_oldest",
         probe_interval: float = 10.0,
+        presence_seconds: float = 30.0,
         close_timeout: float = 5.0,
         socket_timeout: float = 5.0,
     ) -> None:
-        if not probe_interval > 0:
-            raise ValueError(f"probe_interval must be a number of seconds above 0, not {probe_interval!r}")
+        for name, seconds in (("probe_interval", probe_interval), ("presence_seconds", presence_seconds)):
+            if not seconds > 0:
+                raise ValueError(f"{name} must be a number of seconds above 0, not {seconds!r}")
+        self._presence_seconds = presence_seconds
         self._owns_pool = client is None
         if client is None:
             pool = redis.ConnectionPool.from_url(
-                url, socket_timeout=socket_timeout, socket_connect_timeout=socket_timeout, protocol=2
+                url,
+                socket_timeout=socket_timeout,
+                socket_connect_timeout=socket_timeout,
+                protocol=2,
+                retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),  # of who waits; the threads have their own way
             )
             client = redis.Redis(connection_pool=pool)
         pool = client.connection_pool
@@ -111,8 +121,12 @@ class RedisBroker:
         sender_key = self._prefix + b"s:" + sender.hex().encode()
         self._writer = Writer(links[1], self._buffer, sender, sender_key, self._reader.hold, Backoff())
         self._reader.probe = self._writer.probe
-        # Neither thread knows the broker: one that is forgotten ends.
-        self._finalizer = weakref.finalize(self, _end, self._writer, self._reader)
+        channels = self._prefix + b"t:"
+        self._presence = Presence(
+            self._client, self._prefix, lambda topic: channels + topic.encode(), self._presence_seconds
+        )
+        # No thread knows the broker: one that is forgotten ends.
+        self._finalizer = weakref.finalize(self, _end, self._writer, self._reader, self._presence)
         self._finalizer.atexit = False  # see ws4py.broker.process
 
     def _channel(self, topic: str) -> bytes:
@@ -170,15 +184,18 @@ class RedisBroker:
         return History(tuple(publications), Position(found[0].decode(), int(found[1])), bool(found[2]))
 
     def enter(self, topic: str, name: str, info: bytes, joined: Publication, left: Publication) -> None:
-        """Raise :class:`~ws4py.exc.BrokerError`."""
-        raise BrokerError(NOBODY)
+        """See :meth:`ws4py.broker.Broker.enter`."""
+        self._presence.enter(topic, name, info, joined, left)
 
     def leave(self, topic: str, name: str) -> None:
-        """Do nothing, since nobody is present."""
+        """See :meth:`ws4py.broker.Broker.leave`."""
+        self._presence.leave(topic, name)
 
     def presence(self, topic: str) -> dict[str, bytes]:
-        """Raise :class:`~ws4py.exc.BrokerError`."""
-        raise BrokerError(NOBODY)
+        """See :meth:`ws4py.broker.Broker.presence`. Waits until the subscriptions made so far hold."""
+        if not self._closed and not self.wait_subscribed(self._timeout):
+            raise BrokerError("Redis does not confirm subscriptions")
+        return self._presence.names(topic)
 
     def flush(self, timeout: float) -> None:
         """See :meth:`ws4py.broker.Broker.flush`."""
@@ -207,6 +224,7 @@ class RedisBroker:
         """
         self._closed = True
         self._finalizer.detach()
+        self._presence.end(self._close_timeout)
         self._writer.end(self._close_timeout)
         self._reader.end(self._close_timeout)
         if self._owns_pool:
@@ -225,7 +243,8 @@ class RedisBroker:
             self._begin()
 
 
-def _end(writer: Writer, reader: Reader) -> None:
+def _end(writer: Writer, reader: Reader, presence: Presence) -> None:
     """Nobody has the broker any more."""
+    presence.end(0)
     writer.end(0)
     reader.end(0)
