@@ -189,6 +189,8 @@ class Presence:
 
     def leave(self, topic: str, name: str) -> None:
         """See :meth:`ws4py.broker.Broker.leave`. If Redis is away it is told later."""
+        if self._ending.is_set():
+            return  # with all others
         key = topic, name
         with self._lock(key):
             entry = self._entries.get(key)

@@ -161,7 +161,9 @@ class RedisBroker:
         return self._prefix + b"h:" + topic.encode(), self._prefix + b"m:" + topic.encode()
 
     def history(self, topic: str, retention: Retention, since: Position | None = None, last: int = 0) -> History:
-        """See :meth:`ws4py.broker.Broker.history`. Waits until the subscriptions made so far hold."""
+        """See :meth:`ws4py.broker.Broker.history`. Waits until the subscriptions made so far hold, but not until what
+        was published here is in it: that is delivered.
+        """
         if self._closed:
             raise BrokerError("This broker is closed")
         if not self.wait_subscribed(self._timeout):
