@@ -139,7 +139,8 @@ def test_the_example_writes_json() -> None:
         lines = [json.loads(line) for line in server.log().splitlines()]
     finally:
         server.kill()
-    (line,) = [line for line in lines if line["logger"] == "ws4py"]
+    start, line = [line for line in lines if line["logger"] == "ws4py"]
+    assert (start["level"], "connection_id" in start) == ("INFO", False)
     assert (line["level"], line["connection_id"], line["address"], line["path"]) == ("ERROR", 1, "127.0.0.1", "/ws")
     assert "RuntimeError" in line["traceback"]
 
