@@ -209,7 +209,7 @@ def test_shutdown_while_handshakes_take_their_time(serve: Serve, monkeypatch: py
         peer.sock.sendall(peer.handshake("/slow"))
         assert inside.acquire(timeout=PATIENCE)
     server.server.shutdown()
-    established.sock.settimeout(2.0)
+    established.sock.settimeout(5.0)
     assert established.receive().code == 1001
     established.finish_after_close(1001)
     server.server.join(5.0)
