@@ -680,3 +680,30 @@ def test_managers_of_greenlets(how: str, shared_redis: RedisServer) -> None:
         "left": [],
         "states": ["stopped", "stopped"],
     }
+
+
+def test_tls_and_a_password(tmp_path: Path) -> None:
+    """Both are redis-py's affair, which has them from the URL. The subscriptions are read to the end under TLS, too."""
+    trustme = pytest.importorskip("trustme", reason="certificates are made with the package trustme")
+    authority = trustme.CA()
+    server_key = authority.issue_cert("localhost", "127.0.0.1")
+    names = {name: str(tmp_path / name) for name in ("ca", "certificate", "key")}
+    authority.cert_pem.write_to_path(names["ca"])
+    server_key.cert_chain_pems[0].write_to_path(names["certificate"])
+    server_key.private_key_pem.write_to_path(names["key"])
+    port = free_port()
+    options = [
+        *("--tls-port", str(port), "--tls-auth-clients", "no", "--requirepass", "secret é"),
+        *("--tls-cert-file", names["certificate"], "--tls-key-file", names["key"], "--tls-ca-cert-file", names["ca"]),
+    ]
+    server = RedisServer(tmp_path, None, *options)
+    server.url = f"rediss://:secret%20%C3%A9@127.0.0.1:{port}/0?ssl_ca_certs={names['ca']}"
+    with server, broker_maker(server) as make:
+        one, other = make(), make()
+        listener = subscribed(other)
+        for number in range(2000):
+            publish(one, f"{number} {'x' * 500}")
+        listener.wait_for_number(2000)
+        assert [text.split()[0] for text in listener.texts] == [str(number) for number in range(2000)]
+        with quiet(), pytest.raises(BrokerError):
+            make(server.url.replace("secret", "wrong")).history("news", KEPT)

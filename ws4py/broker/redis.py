@@ -93,7 +93,8 @@ class RedisBroker:
                 socket_timeout=socket_timeout,
                 socket_connect_timeout=socket_timeout,
                 protocol=2,
-                retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),  # of who waits; the threads have their own way
+                # For who waits for a history, say; the threads have their own way. What timed out is not tried again.
+                retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3, (redis.ConnectionError,)),
             )
             client = redis.Redis(connection_pool=pool)
         pool = client.connection_pool
