@@ -91,8 +91,9 @@ class Subscribing:
         :param last: how many of the newest to begin with, at most, if there is no position, or not all that came after
             it was kept.
         :param encode: makes the message of a publication, once for all who have the same function: a str becomes a
-            text, bytes a binary message. It is called by the thread that publishes, and must not wait. For a
-            subscription with a history; by default what was published is sent.
+            text, bytes a binary message. It is called by the thread that publishes, and must not wait; what it raises
+            is logged, and that message left out. For a subscription with a history; by default what was published is
+            sent.
         :param begin: called when the history was read, before anything of it is sent. What it sends comes first.
         :returns: what has become of it, with a history; else None.
         :raises ConnectionClosed: if the websocket is closing or closed.

@@ -264,6 +264,9 @@ class Snapshot:
     deliveries: int = event("broadcast_deliveries", "Messages that broadcasts put into an outbox.")
     publications: int = event("publications", "Publications to topics.")
     publication_deliveries: int = event("publication_deliveries", "Messages that publications put into an outbox.")
+    publication_gaps: int = event(
+        "publication_gaps", "Websockets that were closed to resume, since publications may be missing."
+    )
     faults: int = event("connection_faults", "Connections ended since something done for them raised.")
     failures: int = event("manager_failures", "How often the manager itself failed.")
 

@@ -176,7 +176,7 @@ class Topics:
                 self._send(subscriber, gate, publication)
             self._open(subscriber, topic, gate)
         except Gap:
-            subscriber.connection.close(MISSED)
+            self._end_with_gap(subscriber)
             raise ConnectionClosed(str(MISSED)) from None
         except BaseException:
             if topic.subscribers.get(subscriber) is gate:
@@ -220,12 +220,10 @@ class Topics:
 
     def _send(self, subscriber: Subscriber, gate: Gate, publication: Publication) -> None:
         """Send a publication of before; wait for room."""
-        encode = gate.pursuit.encode
-        _, opcode, payload, _ = publication
-        if encode is not None:
-            opcode, payload = _encoded(encode, publication)
-        subscriber.connection.send_message(opcode, payload)
-        self._engine.count("publication_deliveries")
+        encoded = _encoded(gate.pursuit, publication)
+        if encoded is not None:
+            subscriber.connection.send_message(*encoded)
+            self._engine.count("publication_deliveries")
 
     def unsubscribe(self, subscriber: Subscriber, name: str) -> None:
         """See :meth:`ws4py.websocket.WebSocket.unsubscribe`."""
@@ -325,7 +323,7 @@ class Topics:
             if publication.position is not None and topic.subscribers.get(subscriber) is gate:
                 topic.subscribers[subscriber] = gate.pursuit
         if missed:
-            subscriber.connection.close(MISSED)
+            self._end_with_gap(subscriber)
         return not missed
 
     def _interrupt(self, topic: Topic) -> None:
@@ -338,7 +336,12 @@ class Topics:
                     if how.waiting is not None:
                         continue  # who reads the history sees it
             if not isinstance(how, str):
-                subscriber.connection.close(MISSED)
+                self._end_with_gap(subscriber)
+
+    def _end_with_gap(self, subscriber: Subscriber) -> None:
+        """Close one who may have missed something, so that the peer comes back and resumes."""
+        self._engine.count("publication_gaps")
+        subscriber.connection.close(MISSED)
 
     # --- a fork -------------------------------------------------------------------------------------------------------
 
@@ -354,18 +357,21 @@ class Topics:
             raise ManagerError("The topics are the parent process's: a forked process needs a manager of its own")
 
 
-def _encoded(encode: Encode, publication: Publication) -> tuple[int, bytes]:
-    """Return the opcode and the payload of what a function makes of a publication."""
-    message = encode(publication)
-    return encode_payload(message, isinstance(message, bytes))
-
-
-def _shared(pursuit: Pursuit, publication: Publication) -> SharedMessage | None:
-    """Return a publication as those get it who have the same function; None if that raises."""
+def _encoded(pursuit: Pursuit, publication: Publication) -> tuple[int, bytes] | None:
+    """Return the opcode and the payload of a publication as those get it who have the same function; None if that
+    raises.
+    """
     if pursuit.encode is None:
-        return SharedMessage(publication.opcode, publication.payload)
+        return publication.opcode, publication.payload
     try:
-        return SharedMessage(*_encoded(pursuit.encode, publication))
+        message = pursuit.encode(publication)
+        return encode_payload(message, isinstance(message, bytes))
     except Exception:
         logger.exception("A publication to the topic %r could not be encoded", publication.topic)
         return None
+
+
+def _shared(pursuit: Pursuit, publication: Publication) -> SharedMessage | None:
+    """Return the same, to be sent to many."""
+    encoded = _encoded(pursuit, publication)
+    return None if encoded is None else SharedMessage(*encoded)

@@ -76,7 +76,7 @@ def encode_publication(publication: Publication) -> str:
     if position is not None:
         message["offset"] = position.offset
     if opcode == OPCODE_TEXT:
-        message["data"] = payload.decode()
+        message["data"] = payload.decode(errors="replace")
     else:
         message["binary"] = base64.b64encode(payload).decode()
     return _encode(message)
