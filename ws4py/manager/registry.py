@@ -32,8 +32,8 @@ class Registry:
     :param broker: that carries publications, or its URL.
     :param retentions: of which topics how much is kept.
     :ivar lock: over what follows.
-    :ivar present: the members whose descriptors are not given back yet.
-    :ivar open: of the present ones, those whose end has not begun.
+    :ivar open: the members whose end has not begun.
+    :ivar closing: those whose end has begun, and whose descriptors are not given back yet.
     :ivar gone: what the connections have counted that are gone.
     :ivar closed: how many members have ended, by the code that ``closed()`` was given.
     :ivar topics: which a member is taken off when its end begins, or when it is let go.
@@ -55,8 +55,8 @@ class Registry:
         self.lock = make_lock()
         self._addresses: Counter[str] = Counter()
         self._number = 0
-        self.present: dict[Member, None] = {}
         self.open: dict[Member, None] = {}
+        self.closing: dict[Member, None] = {}
         self.gone = Traffic()
         self.closed: Counter[int | str] = Counter()
         self.refused: Counter[int | str] = Counter()
@@ -76,7 +76,7 @@ class Registry:
             refused.
         """
         with self.lock:
-            present = [member for member in self.present if member.connected]
+            present = [member for member in (*self.open, *self.closing) if member.connected]
             return present, self.gone.copy(), self.closed.copy(), self.refused.copy()
 
     def admit(self, address: str | None) -> None:
@@ -97,7 +97,7 @@ class Registry:
     def _exceeded(self, address: str | None) -> str | None:
         """Return the limit that one more would pass."""
         limits = self.limits
-        if limits.max_connections is not None and len(self.present) >= limits.max_connections:
+        if limits.max_connections is not None and len(self.open) + len(self.closing) >= limits.max_connections:
             return "max_connections"
         limit = limits.max_connections_per_ip
         if limit is not None and address is not None and self._addresses[address] >= limit:
@@ -120,14 +120,15 @@ class Registry:
             if self.limits.max_connections_per_ip is not None and address is not None:
                 member.counted_address = address
                 self._addresses[address] += 1
-            self.present[member] = None
             self.open[member] = None
         return exceeded
 
     def end(self, member: Member) -> None:
         """The end of a member's connection has begun."""
         with self.lock:
-            self.open.pop(member, None)
+            if member in self.open:
+                self.closing[member] = None  # first: an exception of a signal handler may come between
+                del self.open[member]
         self.topics.drop(member)
 
     def leave(self, member: Member, connection: Connection, ended: bool = True) -> None:
@@ -137,10 +138,8 @@ class Registry:
         """
         self.topics.drop(member)
         with self.lock:
-            self.open.pop(member, None)
-            if member not in self.present:
+            if not self._take_out(member):
                 return
-            del self.present[member]
             self.gone.add(connection.counted())
             self._free_address(member)
             if ended:
@@ -153,10 +152,16 @@ class Registry:
     def forget(self, member: Member) -> None:
         """A member that was entered never got a connection."""
         with self.lock:
-            self.open.pop(member, None)
-            self.present.pop(member, None)
+            self._take_out(member)
             self._free_address(member)
         self.topics.drop(member)
+
+    def _take_out(self, member: Member) -> bool:
+        """Have a member no more; return whether it was there."""
+        there = member in self.open or member in self.closing
+        self.open.pop(member, None)
+        self.closing.pop(member, None)
+        return there
 
     def _free_address(self, member: Member) -> None:
         address = member.counted_address
@@ -173,7 +178,7 @@ class Registry:
         """Have a free lock, since its owner may be a thread of the parent's; whose affair the members are."""
         self.lock = self._make_lock()
         self.topics.after_fork_in_child()
-        for member in self.present:
+        for member in (*self.open, *self.closing):
             member.abandoned = member.failed = True
 
     def count_refusal(self, status: int | str) -> None:
