@@ -22,27 +22,34 @@ from typing import Any
 
 import pytest
 
+from tests.redis_server import RedisServer
+from ws4py.broker import connect as connect_broker
+
 pytest.importorskip("cherrypy", reason="the chat needs CherryPy")
 client = pytest.importorskip("websockets.sync.client", reason="the chat's rules are tested with the package websockets")
 
 ROOT = Path(__file__).parent.parent
-START = "import sys; from examples.chat import server; server.run(sys.argv[1], int(sys.argv[2]))"
+START = "import sys; from examples.chat import server; server.run(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])"
 PATIENCE = 20  # seconds until a wait has failed; none is expected to take a tenth of it
 
 Event = dict[str, Any]
 
 
 class Server:
-    """The chat in a process of its own, on a port that stays the same when it is started again."""
+    """The chat in a process of its own, on a port that stays the same when it is started again.
 
-    def __init__(self) -> None:
+    :param broker: the URL of one, if there is to be one.
+    """
+
+    def __init__(self, *broker: str) -> None:
+        self._broker = broker
         self.port = free_port()
         self.errors = ""
         self.start()
 
     def start(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", START, "127.0.0.1", str(self.port)],
+            [sys.executable, "-c", START, "127.0.0.1", str(self.port), *self._broker],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -141,8 +148,8 @@ def names(presence: Event) -> list[str]:
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[Server]:
-    server = Server()
+def serving(*broker: str) -> Iterator[Server]:
+    server = Server(*broker)
     try:
         yield server
     finally:
@@ -526,6 +533,36 @@ def test_pages_survive_a_restart_of_the_server(open_page: Callable[[], Page], se
     first.hears("half a sentence")
     assert first.texts("#log .words") == ["before", "said while the server was away", "half a sentence"]
     assert not first.find("#outage").is_displayed()
+
+
+def test_what_is_said_while_the_server_is_away_is_in_the_broker(chromium: Any, own_redis: RedisServer) -> None:
+    """Two pages miss nothing over a restart, though somebody else talks meanwhile, by another process."""
+    history = {"room/*": (200, 24 * 3600.0)}
+    first_window = chromium.current_window_handle
+    with serving(own_redis.url) as server, connect_broker(own_redis.url, history=history) as publisher:
+        first, second = Page(chromium, server), Page(chromium, server)
+        first.join("first")
+        second.join("second")
+        first.say("before")
+        second.hears("before")
+        server.stop()
+        for page in first, second:
+            page.sees("#link", "Not connected")
+        said = [f"said elsewhere {number}" for number in range(20)]
+        for number, text in enumerate(said):
+            event = {"id": f"elsewhere {number}", "name": "third", "text": text, "time": time.time()}
+            publisher.publish("room/lobby", json.dumps(event))
+        second.say("said here")
+        server.start()
+        for page in first, second:
+            page.hears("said here")
+            assert page.texts("#log .words") == ["before", *said, "said here"]
+        second.people("second", "first")
+    chromium.switch_to.window(second._window)
+    chromium.close()
+    chromium.switch_to.window(first._window)
+    chromium.close()
+    chromium.switch_to.window(first_window)
 
 
 def test_rooms_have_their_own_talk(open_page: Callable[[], Page]) -> None:

@@ -53,6 +53,7 @@ from typing import Any
 
 import cherrypy
 
+from ws4py.exc import BrokerError
 from ws4py.pubsub import CLIENT, PubSubWebSocket, Refused
 from ws4py.server.cherrypyserver import WebSocketPlugin, WebSocketTool
 
@@ -259,8 +260,11 @@ def field(request: Event, name: str, longest: int = MAX_MESSAGE_BYTES) -> str:
     return value
 
 
-def build(host: str, port: int) -> Any:
+def build(host: str, port: int, broker: str | None = None) -> Any:
     """Set CherryPy up to serve the chat on ``host`` and ``port`` and return the mounted `cherrypy.Application`.
+
+    ``broker`` is the URL of a broker, which keeps what is said over a restart, and has several servers share the rooms.
+    Each of them looks after the names of its own people only.
 
     Once per process, as the configuration of CherryPy is the process's. Nothing listens before `cherrypy.engine.start`.
     """
@@ -273,7 +277,7 @@ def build(host: str, port: int) -> Any:
             "request.show_tracebacks": False,
         }
     )
-    WebSocketPlugin(cherrypy.engine, history=HISTORY).subscribe()
+    WebSocketPlugin(cherrypy.engine, history=HISTORY, broker=broker).subscribe()
     cherrypy.tools.websocket = WebSocketTool()
     return cherrypy.tree.mount(
         Site(Names()),
@@ -285,18 +289,21 @@ def build(host: str, port: int) -> Any:
     )
 
 
-def run(host: str = "127.0.0.1", port: int = 9000) -> None:
+def run(host: str = "127.0.0.1", port: int = 9000, broker: str | None = None) -> None:
     """Serve the chat until SIGTERM or Ctrl-C; print the URL to open once it can be opened.
 
-    With port 0 the system chooses one. Call it from the main thread. Exits with status 1 and one line on stderr when it
-    can't listen there.
+    With port 0 the system chooses one; ``broker`` is that of `build`. Call it from the main thread. Exits with status 1
+    and one line on stderr when it can't listen there, or the broker can't be.
     """
     try:
         check_address(host, port)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         sys.exit(f"The chat can't listen on {host} port {port}: {reason}")
-    application = build(host, port)
+    try:
+        application = build(host, port, broker)
+    except (BrokerError, ValueError) as error:
+        sys.exit(f"The chat can't have the broker {broker}: {error}")
     # Warnings and errors go to stderr, the requests nowhere. (CherryPy's loggers have levels of their own.)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     for logs in cherrypy.log, application.log:

@@ -19,9 +19,12 @@ def add_command(commands: Any) -> None:
 
     :param commands: where argparse keeps them.
     """
-    parser = commands.add_parser("demo", help="serve a chat room to try in a browser")
+    parser = commands.add_parser("demo", help="serve a chat to try in a browser")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=9000, help="the port to listen on (%(default)s)")
+    parser.add_argument(
+        "--broker", metavar="URL", help="keep what is said in a broker, such as redis://localhost/0, over restarts too"
+    )
     parser.set_defaults(run=run)
 
 
@@ -31,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
         server = _demo_server()
     except ModuleNotFoundError as error:
         return fail(f"the demo needs {error.name}: pip install 'ws4py[cherrypy]'")
-    server.run(options.host, options.port)
+    server.run(options.host, options.port, options.broker)
     return 0
 
 
