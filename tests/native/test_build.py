@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import Stage
 from ws4py import native
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -200,6 +203,33 @@ def test_the_command_says_what_runs(without_compiler: Path) -> None:
     )
     said = run("-I", "-c", script, cwd=without_compiler.parent)
     assert said.endswith("(pure engine: it was installed without a compiler; interpreter with its lock)\n")
+
+
+@pytest.mark.parametrize(
+    ("build", "text"),
+    [
+        (native.Build("pure", "compiled", "", True), "pure engine, compiled framing; interpreter with its lock"),
+        (native.Build("pure", "pure", "why", False), "pure engine: why; interpreter without a lock"),
+        (native.Build("compiled", "compiled", "", False), "compiled engine; interpreter without a lock"),
+    ],
+    ids=str,
+)
+def test_what_runs_is_said_in_a_line(build: native.Build, text: str) -> None:
+    assert str(build) == text
+
+
+def test_a_manager_says_what_runs(caplog: pytest.LogCaptureFixture, stage: Stage) -> None:
+    with caplog.at_level(logging.INFO, "ws4py"):
+        manager = stage.manager()
+    assert [record.getMessage() for record in caplog.records] == [f"{manager.name} has started: {native.build()}"]
+    assert manager.stats().build == native.build()
+
+
+def test_what_is_compiled_imports_the_exceptions_alone() -> None:
+    """The linter of imports sees no Cython."""
+    source = (PROJECT / "ws4py" / "native" / "framing.pyx").read_text(encoding="utf-8")
+    imports = re.findall(r"^(?:from|import) (\S+)(?: import\b|$)", source, re.MULTILINE)
+    assert imports == ["ws4py.exc"]
 
 
 def test_types_are_those_of_the_compiled_module() -> None:
