@@ -61,6 +61,8 @@ def watched(tmp_path: Path) -> Iterator[tuple[RedisServer, RedisServer, Any]]:
             except redis.ConnectionError:
                 return False
 
+        for client in sentinel.sentinels:
+            stack.callback(client.close)
         until(replicates, 2 * PATIENCE)
         yield master, replica, sentinel
 
@@ -68,7 +70,8 @@ def watched(tmp_path: Path) -> Iterator[tuple[RedisServer, RedisServer, Any]]:
 def test_a_failover(watched: tuple[RedisServer, RedisServer, Any]) -> None:
     """The broker finds the new master by itself. Since that may not have had all, topics begin new epochs."""
     master, replica, sentinel = watched
-    broker = RedisBroker(client=sentinel.master_for("main", socket_timeout=1.0))
+    client = sentinel.master_for("main", socket_timeout=1.0)
+    broker = RedisBroker(client=client)
     try:
         listener = subscribed(broker)
         keep(broker, "before")
@@ -85,3 +88,4 @@ def test_a_failover(watched: tuple[RedisServer, RedisServer, Any]) -> None:
         assert history.position.epoch != before.epoch
     finally:
         broker.close()
+        client.close()
