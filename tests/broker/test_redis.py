@@ -26,6 +26,11 @@ from ws4py.broker.envelope import pack_head
 from ws4py.broker.redis import RedisBroker
 from ws4py.exc import BrokerError
 from ws4py.framing import OPCODE_TEXT
+from ws4py.manager import WebSocketManager
+from ws4py.server.threadedserver import WebSocketServer
+
+URL = "redis://nobody.test/0"
+"""Of a Redis that nobody needs."""
 
 pytestmark = pytest.mark.skipif(BINARY is None, reason="redis-server is not installed")
 
@@ -523,6 +528,21 @@ def test_a_probe_that_comes_back_changes_nothing(make: MakeBroker, shared_redis:
     assert (stats.reconnections, stats.starvations, stats.sent, stats.received) == (0, 0, 1, 1)
 
 
+def test_no_receiver_ends_the_thread(make: MakeBroker) -> None:
+    broker = make()
+
+    def leave(publication: object) -> None:
+        raise SystemExit
+
+    broker.subscribe("news", leave)
+    listener = subscribed(broker)
+    with quiet() as records:
+        publish(broker, "a")
+        publish(broker, "b")
+        listener.wait_for("a", "b")
+    assert [record.levelname for record in records] == ["ERROR", "ERROR"]
+
+
 # --- its end ----------------------------------------------------------------------------------------------------------
 
 
@@ -641,6 +661,26 @@ def test_managers_by_url_share_topics_and_broadcasts(stage: Stage, shared_redis:
     for manager in (first, second):
         until(lambda manager=manager: manager.stats().deliveries == 1)  # type: ignore[misc]
         assert manager.stats().broker.received == 2
+
+
+@pytest.mark.parametrize("door", ["plugin", "server", "cheroot", "gevent"])
+def test_each_door_takes_a_url(door: str) -> None:
+    manager: WebSocketManager
+    if door == "plugin":
+        cherrypyserver = pytest.importorskip("ws4py.server.cherrypyserver")
+        process = pytest.importorskip("cherrypy.process.wspbus")
+        manager = cherrypyserver.WebSocketPlugin(process.Bus(), broker=URL).manager
+    elif door == "server":
+        server = WebSocketServer(("127.0.0.1", 0), EchoRecorder, broker=URL)
+        manager = server.manager
+        server.shutdown()
+    elif door == "cheroot":
+        cheroot = pytest.importorskip("ws4py.server.cherootserver")
+        manager = cheroot.attach(pytest.importorskip("cheroot.wsgi").Server(("127.0.0.1", 0), print), broker=URL)
+    else:
+        manager = pytest.importorskip("ws4py.server.geventmanager").GreenletManager(broker=URL)
+    assert isinstance(manager.broker, RedisBroker)
+    assert manager.stats().broker.connected
 
 
 def test_a_manager_that_is_started_again_has_a_broker_again(stage: Stage, shared_redis: RedisServer) -> None:

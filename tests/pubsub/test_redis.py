@@ -50,3 +50,13 @@ def test_a_client_sees_who_is_there_by_other_processes(clients: list[Client]) ->
     left = other.hear()
     assert (left["type"], left["name"]) == ("left", "0")
     assert other.ask(type="presence", topic="room/of two")["count"] == 0
+
+
+def test_who_is_told_that_it_is_subscribed_misses_nothing_of_other_processes(
+    managers: list[WebSocketManager], clients: list[Client]
+) -> None:
+    for number in range(50):
+        topic = f"plain/{number}"
+        assert clients[0].ask(type="subscribe", topic=topic)["type"] == "subscribed"
+        managers[1].publish(topic, "x")
+        assert clients[0].hear()["data"] == "x"

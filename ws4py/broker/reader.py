@@ -221,6 +221,7 @@ class Reader:
                     self._lose(error)
                     self._pause(self._backoff.next(), self._wakeup)
         except BaseException:
+            self._lost_at = time.monotonic()
             logger.critical("The thread that is subscribed to Redis has failed", exc_info=True)
         finally:
             with self._lock:
@@ -342,7 +343,7 @@ class Reader:
         for receiver in topic.receivers:
             try:
                 receiver(publication)
-            except Exception:
+            except BaseException:  # no receiver ends this thread
                 logger.exception("A publication to the topic %r could not be delivered", topic.name)
 
     def _look(self, now: float) -> float:

@@ -128,6 +128,7 @@ class Writer:
             while batch := self._buffer.take(BATCH, BATCH_SIZE):
                 self._send(batch)
         except BaseException:
+            self._away = True
             logger.critical("The thread that publishes to Redis has failed", exc_info=True)
             self._buffer.close()
             self._buffer.drop_all()

@@ -18,7 +18,7 @@ from ws4py.broker import (
     make_broker,
 )
 from ws4py.engine import Connection, Engine
-from ws4py.exc import ConnectionClosed, ManagerError, TooManyTopics
+from ws4py.exc import BrokerError, ConnectionClosed, ManagerError, TooManyTopics
 from ws4py.framing import OPCODE_BINARY
 from ws4py.limits import OverflowPolicy
 from ws4py.manager.catching import MISSED, Encode, Gap, Gate, Pursuit, follows
@@ -30,6 +30,8 @@ __all__ = ["MAX_TOPIC_SIZE", "Subscriber", "Topic", "Topics"]
 
 logger = logging.getLogger("ws4py")
 
+SUBSCRIBE_SECONDS: Final = 5.0
+"""How long a broker may take to confirm a subscription to one who waits for that."""
 MAX_KEY_LENGTH: Final = 128
 """How many characters the key of a publication has at most."""
 MAX_PURSUITS: Final = 64
@@ -196,6 +198,8 @@ class Topics:
     def _read(self, name: str, since: Position | None, last: int) -> tuple[Recovery, tuple[Publication, ...]]:
         retention = self._retentions.find(name)
         if retention is None:
+            if not self.broker.wait_subscribed(SUBSCRIBE_SECONDS):
+                raise BrokerError("The broker does not confirm the subscription")
             return Recovery(False, None, 0), ()
         history = self.broker.history(name, retention, since, last)
         kept = history.publications
