@@ -9,12 +9,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-__all__ = ["TOPIC", "Follower", "Publisher", "Report", "Session", "check"]
+__all__ = ["TOPIC", "Follower", "Publisher", "Report", "Session", "check", "present"]
 
 TOPIC = "room/1"
 PATIENCE = 5.0
@@ -44,25 +44,28 @@ class Session:
         return self.epoch, self.got[-1][0] if self.got else self.first - 1
 
 
-def connector(ports: list[int], choice: random.Random) -> Connect:
+def connector(ports: list[int], choice: random.Random, name: str) -> Connect:
     """Return what connects to any of the servers."""
 
     def open_one() -> ClientConnection:
         port = choice.choice(ports)
-        return connect(f"ws://127.0.0.1:{port}/", open_timeout=PATIENCE, close_timeout=0.1, compression=None)
+        return connect(f"ws://127.0.0.1:{port}/?{name}", open_timeout=PATIENCE, close_timeout=0.1, compression=None)
 
     return open_one
 
 
 class Client(threading.Thread):
-    """Talks to one server after the other, until it is told to stop."""
+    """Talks to one server after the other, until it is told to stop.
 
-    def __init__(self, ports: list[int], seed: str) -> None:
+    :param name: under which it is present.
+    """
+
+    def __init__(self, ports: list[int], seed: str, name: str = "") -> None:
         super().__init__(daemon=True)
         self.random = random.Random(seed)
         self.stopped = threading.Event()
         self.failed: BaseException | None = None
-        self._connect = connector(ports, self.random)
+        self._connect = connector(ports, self.random, name)
 
     def run(self) -> None:
         try:
@@ -95,8 +98,9 @@ class Follower(Client):
     :ivar settled: it is not to leave any more.
     """
 
-    def __init__(self, ports: list[int], seed: str) -> None:
-        super().__init__(ports, seed)
+    def __init__(self, ports: list[int], seed: str, name: str) -> None:
+        super().__init__(ports, seed, name)
+        self.name = name
         self.sessions: list[Session] = []
         self.settled = threading.Event()
 
@@ -146,6 +150,17 @@ class Publisher(Client):
                     return
             self.published += 1
             self._text = next(self._texts)
+
+
+def present(ports: list[int]) -> set[str] | None:
+    """Return who is present on the topic; None if nobody says so now."""
+    try:
+        with connector(ports, random.Random(), "")() as connection:
+            connection.send(json.dumps({"type": "presence", "topic": TOPIC}))
+            answer = json.loads(connection.recv(timeout=PATIENCE))
+    except (OSError, EOFError, WebSocketException):
+        return None
+    return {each["name"] for each in answer["present"]} if answer["type"] == "presence" else None
 
 
 class Report(NamedTuple):
@@ -207,8 +222,3 @@ def disorder(texts: list[str]) -> Iterator[str]:
         if int(number) < last.get(name, -1):
             yield f"{text!r} comes after {last[name]}"
         last[name] = int(number)
-
-
-def answers(report: Report) -> dict[str, Any]:
-    """Return the counts, for people."""
-    return dict(sorted(report.counts.items()))

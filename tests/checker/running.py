@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 
-from tests.checker.recording import Follower, Publisher, Report, check
+from tests.checker.recording import Follower, Publisher, Report, check, present
 from tests.helpers import until
 
 __all__ = ["run"]
 
 
 def run(
-    ports: list[int], seconds: float, seed: str, disturb: Callable[[], object], followers: int = 6, publishers: int = 3
+    ports: list[int],
+    seconds: float,
+    seed: str,
+    disturb: Callable[[], object],
+    followers: int = 6,
+    publishers: int = 3,
+    bound: float = 15.0,
 ) -> Report:
     """Have clients follow and publish while they are disturbed; then leave them alone, and see what they got.
 
-    At the end each follower must get what is published last.
+    At the end each follower must get what is published last, and it must be known who is present.
 
     :param disturb: is called again and again; it takes its time.
+    :param bound: so many seconds after the last disturbance all is right again.
     """
-    following = [Follower(ports, f"{seed} follower {number}") for number in range(followers)]
+    following = [Follower(ports, f"{seed} follower {number}", f"f{number}") for number in range(followers)]
     publishing = [Publisher(ports, f"{seed} publisher {number}", f"p{number}") for number in range(publishers)]
     for client in (*following, *publishing):
         client.start()
@@ -35,13 +41,21 @@ def run(
     last = Publisher(ports, f"{seed} last", "last")
     last.start()
     violations: list[str] = []
-    try:
-        until(lambda: all((follower.last or "").startswith("last ") for follower in following), 30.0)
-    except AssertionError:
-        late = [number for number, follower in enumerate(following) if not (follower.last or "").startswith("last ")]
-        violations.append(f"followers {late} did not get what was published last")
+
+    def become(condition: Callable[[], bool], what: Callable[[], str]) -> None:
+        try:
+            until(condition, bound)
+        except AssertionError:
+            violations.append(what())
+
+    def late() -> list[str]:
+        return [follower.name for follower in following if not (follower.last or "").startswith("last ")]
+
+    names = {follower.name for follower in following}
+    become(lambda: not late(), lambda: f"{late()} did not get what was published last")
+    become(lambda: present(ports) == names, lambda: f"present are {present(ports)}, not {names}")
     for client in (last, *following):
-        with contextlib.suppress(ConnectionError):
-            client.end()
+        client.end()
+    become(lambda: present(ports) == set(), lambda: f"{present(ports)} are present though nobody is there")
     report = check(following, [*publishing, last])
     return Report([*violations, *report.violations], report.counts)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(180)
 
 def run_with(broker: MemoryBroker, seconds: float = 3.0) -> Report:
     with serving(broker) as ports:
-        return run(ports, seconds, "1", lambda: threading.Event().wait(0.1))
+        return run(ports, seconds, "1", lambda: threading.Event().wait(0.1), bound=5.0)
 
 
 def test_a_broker_in_memory() -> None:
@@ -82,6 +82,13 @@ class Repeater(MemoryBroker):
         super().publish(publication, retention)
 
 
-@pytest.mark.parametrize("broken", [Liar, Amnesiac, Repeater])
+class Haunted(MemoryBroker):
+    """Lets nobody leave."""
+
+    def leave(self, topic: str, name: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize("broken", [Liar, Amnesiac, Repeater, Haunted])
 def test_what_is_broken_is_found(broken: Any) -> None:
     assert run_with(broken()).violations != []
