@@ -235,6 +235,18 @@ def test_what_the_publisher_repeats_is_kept_once(own_redis: RedisServer, make_ow
     assert [each.payload.decode() for each in history.publications] == [str(number) for number in range(count)]
 
 
+def test_a_redis_that_has_forgotten_the_script_is_told_it(own_redis: RedisServer, make_own: MakeBroker) -> None:
+    broker = make_own()
+    listener = subscribed(broker)
+    with contextlib.closing(own_redis.client()) as client:
+        for text in "abc":
+            keep(broker, text)
+            broker.flush(PATIENCE)
+            client.script_flush()
+    listener.wait_for("a", "b", "c")
+    assert broker.stats().lost == 0
+
+
 @pytest.mark.parametrize("loss", ["flushed", "restarted"])
 def test_a_redis_that_has_lost_its_memory_begins_new_epochs(
     own_redis: RedisServer, make_own: MakeBroker, loss: str

@@ -65,7 +65,6 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._number = 0
         self._ending = threading.Event()
-        self._loaded = False
         self._away = False
         self.sent = 0
         self.refused = 0
@@ -145,8 +144,6 @@ class Writer:
             try:
                 self._connect()
                 self._hold()
-                if not self._loaded and any(outgoing.kept for outgoing in batch[done:]):
-                    self._load()
                 self._link.send(b"".join(self._commands(batch[done:])))
                 while done < len(batch):
                     self._confirm(batch[done], self._link.receive())
@@ -167,11 +164,11 @@ class Writer:
                 return
             raise Broken("Redis says what it was not asked for")
         self._link.connect()
-        self._loaded = False
         self.connections += 1
 
     def _commands(self, batch: list[Outgoing]) -> Iterator[bytes]:
-        """Yield the commands as they are on the wire."""
+        """Yield the commands as they are on the wire. The first one that needs the script brings it along."""
+        script = b"EVAL", PUBLISH.encode()
         for outgoing in batch:
             kept = outgoing.kept
             positioned = POSITIONED if kept is not None and kept.size else 0
@@ -189,26 +186,15 @@ class Writer:
                 SENDER_SECONDS,
             )
             yield command(
-                *(b"EVALSHA", SHA, b"4", record, stream, self._sender_key, key),
+                *(*script, b"4", record, stream, self._sender_key, key),
                 *(outgoing.channel, head, outgoing.payload, *(b"%d" % number for number in numbers)),
             )
-
-    def _load(self) -> None:
-        """Have Redis know the script.
-
-        :raises Broken: if it can't.
-        """
-        self._link.send(command(b"SCRIPT", b"LOAD", PUBLISH.encode()))
-        reply = self._link.receive()
-        if isinstance(reply, Refused):
-            raise Broken(str(reply))
-        self._loaded = True
+            script = b"EVALSHA", SHA
 
     def _confirm(self, outgoing: Outgoing, reply: Any) -> None:
         if isinstance(reply, Refused):
             if isinstance(reply, ReadOnly):
                 raise Broken(str(reply))  # a replica by now: the master is elsewhere, or will be here again
-            self._loaded = False  # that may be why
             self.refused += 1
             if self.refused == 1:
                 logger.error("Redis refuses to publish: %s", reply)
