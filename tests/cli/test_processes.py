@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
 import socket
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
@@ -253,6 +255,67 @@ def test_topics_over_a_broker(clients: Clients, directory: Path, shared_redis: R
             publisher.publish("news", "for all")
         assert [client.recv(timeout=PATIENCE) for client in opened] == ["for all", "for all"]
         assert serving.end()[1] == ""
+
+
+def metric(text: str, name: str) -> dict[str, float]:
+    """Return the values of a metric, by the processes."""
+    return {
+        process: float(value) for process, value in re.findall(rf'^{name}{{process="(\d)"}} (\S+)$', text, re.MULTILINE)
+    }
+
+
+def test_the_statistics_of_all(clients: Clients, directory: Path) -> None:
+    """Whichever process is asked."""
+    with Serving(directory, "application:Telling", "--port", "0", "--processes", "2", "--stats") as serving:
+        opened = clients.of_each(serving.port)
+        for _ in range(4):
+            clients.open(serving.port)
+        for client in opened.values():
+            client.send("hello")
+            client.recv(timeout=PATIENCE)
+        for _ in range(4):
+            # More may be counted: clients that were closed, and the statistics' own.
+            figures = json.loads(serving.ask("/stats/stats.json"))
+            assert figures["connections"]["opened"] >= 6
+            assert figures["received"]["messages"]["text"] == 2
+            assert figures["state"] == "running"
+            rows = json.loads(serving.ask("/stats/connections.json?top=2&by=messages"))
+            assert [row["messages_received"] for row in rows] == [1, 1]
+            assert sorted(row["process"] for row in rows) == ["1", "2"]
+            text = serving.ask("/stats/metrics").decode()
+            assert metric(text, "ws4py_handled_messages_total") == {"1": 1, "2": 1}
+            assert sum(metric(text, "ws4py_connections_open").values()) >= 6
+            assert re.search(r'^ws4py_handler_seconds_count{process="1"} [1-9]', text, re.MULTILINE)
+        with connect(f"ws://127.0.0.1:{serving.port}/stats/feed", proxy=None) as feed:
+            shown = json.loads(feed.recv(timeout=PATIENCE))
+            assert shown["stats"]["received"]["messages"]["text"] == 2
+            assert {row["process"] for row in shown["busiest"]} == {"1", "2"}
+        assert serving.end()[1] == NOTE
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="whether a process stands still is looked for in /proc"
+)
+def test_a_process_that_stands_still_is_missing_from_the_statistics(clients: Clients, directory: Path) -> None:
+    with Serving(directory, "application:Telling", "--port", "0", "--processes", "2", "--stats") as serving:
+
+        def there() -> set[str]:
+            try:
+                return set(metric(serving.ask("/stats/metrics").decode(), "ws4py_uptime_seconds"))
+            except (OSError, HTTPException):  # who was asked has ended
+                return set()
+
+        still, other = clients.of_each(serving.port)
+        os.kill(still, signal.SIGSTOP)
+        try:
+            eventually(lambda: Path(f"/proc/{still}/stat").read_text().rpartition(") ")[2][0] == "T", "it stands still")
+            assert len(there()) == 1
+        finally:
+            os.kill(still, signal.SIGCONT)
+        eventually(lambda: there() == {"1", "2"}, "it is there again")
+        os.kill(other, signal.SIGKILL)
+        goes(other)
+        eventually(lambda: there() == {"1", "2"}, "the new one is there")
 
 
 def test_what_goes_wrong(directory: Path, shared_redis: RedisServer) -> None:

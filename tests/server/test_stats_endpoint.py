@@ -598,7 +598,7 @@ def test_viewers_share_what_is_looked_up(stage: Stage, monkeypatch: pytest.Monke
         asked.append(keys)
         return take_connections(source, top, keys)
 
-    monkeypatch.setattr("ws4py.server.stats.take_connections", counted)
+    monkeypatch.setattr("ws4py.manager.adding.take_connections", counted)
     choices = [(slowest, busiest) for slowest in SORT_KEYS for busiest in SORT_KEYS]
     shown = application.dashboards(manager, choices)
     assert [len(keys) for keys in asked] == [len(SORT_KEYS)]

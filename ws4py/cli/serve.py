@@ -16,6 +16,7 @@ from typing import Any, Final
 from ws4py.broker.urls import MEMORY
 from ws4py.cli.common import broker_url, fail, note
 from ws4py.exc import BrokerError
+from ws4py.manager.adding import look
 from ws4py.manager.process import GRACE
 from ws4py.server.endpoint import Endpoint
 from ws4py.server.joined import JoinedProcess
@@ -130,9 +131,12 @@ def serve(options: argparse.Namespace, joined: JoinedProcess | None) -> int:
     :param joined: this process, if it is one of several.
     """
     try:
-        server = make_server(options, address_of(options) if joined is None else joined.listener)
+        server = make_server(options, address_of(options) if joined is None else joined.listener, joined)
     except (Failure, BrokerError, OSError, TypeError, ValueError) as error:
         return fail(str(error))
+
+    if joined is not None:
+        joined.answer = lambda question: look(server.manager, *question)
 
     def end(number: int, _: Any) -> None:
         signal.signal(number, signal.SIG_DFL)  # a second one does not wait
@@ -178,10 +182,11 @@ def address_of(options: argparse.Namespace) -> Address:
     return options.unix if options.unix is not None else (options.host, options.port)
 
 
-def make_server(options: argparse.Namespace, address: Address) -> WebSocketServer:
+def make_server(options: argparse.Namespace, address: Address, joined: JoinedProcess | None) -> WebSocketServer:
     """Return the server, which listens.
 
     :param address: where, or a socket that does.
+    :param joined: this process, if it is one of several.
 
     :raises Failure: if the statistics would have no protection, or what is to be served can't be found.
     :raises OSError: if it can't listen, or a file can't be read.
@@ -192,7 +197,7 @@ def make_server(options: argparse.Namespace, address: Address) -> WebSocketServe
     settings = dict(options.limit)
     if options.workers is not None:
         settings["workers"] = options.workers
-    applications = {STATS: statistics(options)} if options.stats else None
+    applications = {STATS: statistics(options, joined)} if options.stats else None
     context = None
     if options.certificate is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -239,17 +244,18 @@ def load(target: str) -> Any:
     return found
 
 
-def statistics(options: argparse.Namespace) -> StatsApplication:
-    """Return the statistics, protected.
+def statistics(options: argparse.Namespace, joined: JoinedProcess | None = None) -> StatsApplication:
+    """Return the statistics, protected; those of all processes, if there are several.
 
     :raises Failure: if others than this machine could see them without a login.
     """
+    gather = None if joined is None else lambda top, keys: joined.gather([top, keys])
     name, colon, password = os.environ.get(LOGIN, "").partition(":")
     if name and colon and password:
-        return StatsApplication(authorize=basic_auth(name, password), hosts=options.allow_host)
+        return StatsApplication(authorize=basic_auth(name, password), hosts=options.allow_host, gather=gather)
     if options.unix is not None or not is_loopback(options.host):
         raise Failure(f"statistics that others can ask for need a login: set {LOGIN} to NAME:PASSWORD")
-    return StatsApplication(hosts=options.allow_host or OWN_NAMES)
+    return StatsApplication(hosts=options.allow_host or OWN_NAMES, gather=gather)
 
 
 def is_loopback(host: str) -> bool:

@@ -2,24 +2,42 @@
 
 A message is a JSON object in a line. The process says ``{"ready": SECONDS}`` once it serves, and within how many
 seconds it ends when it is told to. The end of the channel ends it.
+
+With ``{"gather": ID, "question": ...}`` it asks all processes something, itself included. Each gets
+``{"ask": ID, "question": ...}``, and says ``{"answer": ID, "found": ...}``; it gets
+``{"gathered": ID, "found": {NUMBER: ..., ...}}``. Identifiers are those of who asks.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+import logging
 import os
+import queue
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-__all__ = ["ENVIRONMENT", "Channel", "JoinedProcess"]
+__all__ = ["ENVIRONMENT", "PATIENCE", "Channel", "JoinedProcess", "encoded"]
 
 ENVIRONMENT: Final = "WS4PY_PROCESS"
 """The environment variable by which a process knows that it is one of several: its number, and the descriptors of the
 socket that listens and of the channel.
 """
+
+
+PATIENCE: Final = 2.0
+"""How long, in seconds, the answers of other processes are waited for."""
+
+logger = logging.getLogger("ws4py")
+
+
+def encoded(message: dict[str, Any]) -> bytes:
+    """Return a message as it is sent."""
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
 
 class Channel:
@@ -39,7 +57,7 @@ class Channel:
         :raises OSError: if the other end is gone, or takes nothing more.
         """
         with self._lock:
-            self.sock.sendall(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+            self.sock.sendall(encoded(message))
 
     def receive(self) -> Iterator[dict[str, Any]]:
         """Read once, and yield the messages that are complete.
@@ -66,6 +84,10 @@ class JoinedProcess:
         self.listener = listener
         self._channel = Channel(channel)
         self._thread: threading.Thread | None = None
+        self._ids = itertools.count()
+        self._gathered: dict[int, queue.SimpleQueue[dict[str, Any]]] = {}
+        self.answer: Callable[[Any], Any]
+        """Answers a question; what comes and goes is fit for JSON. To be set before there are any. Any thread calls."""
 
     @classmethod
     def from_environment(cls) -> JoinedProcess | None:
@@ -89,12 +111,40 @@ class JoinedProcess:
         with suppress(OSError):  # nobody is there: the thread that reads sees that, too
             self._channel.send({"ready": patience})
 
+    def gather(self, question: Any) -> Mapping[str, Any]:
+        """Ask all processes that serve; return their answers by their numbers. One that does not answer in
+        :data:`PATIENCE` is left out, but not this one. Any thread may call, but for the one that answers.
+        """
+        number, answers = next(self._ids), queue.SimpleQueue[dict[str, Any]]()
+        self._gathered[number] = answers
+        found: dict[str, Any] = {}
+        try:
+            self._channel.send({"gather": number, "question": question})
+            found = answers.get(timeout=2 * PATIENCE)
+        except (OSError, queue.Empty) as error:
+            logger.warning("The other processes could not be asked: %r", error)
+        finally:
+            del self._gathered[number]
+        own = str(self.number)
+        return found if own in found else {**found, own: self.answer(question)}
+
     def _read(self, shutdown: Callable[[], object]) -> None:
         with suppress(OSError):
             while True:
-                for _ in self._channel.receive():
-                    pass
+                for message in self._channel.receive():
+                    if "ask" in message:
+                        self._answer(message)
+                    elif (answers := self._gathered.get(message["gathered"])) is not None:
+                        answers.put(message["found"])
         shutdown()
+
+    def _answer(self, message: dict[str, Any]) -> None:
+        try:
+            found = self.answer(message["question"])
+        except Exception:
+            logger.exception("A question of another process could not be answered")
+        else:
+            self._channel.send({"answer": message["ask"], "found": found})
 
     def __enter__(self) -> JoinedProcess:
         """Do nothing."""

@@ -20,7 +20,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from ws4py.server.joined import ENVIRONMENT, Channel
+from ws4py.server.gathering import Gathering
+from ws4py.server.joined import ENVIRONMENT, Channel, encoded
 
 __all__ = ["Processes"]
 
@@ -36,6 +37,9 @@ START_TIMEOUT: Final = 60.0
 LEAST_PATIENCE: Final = 10.0
 """Within how many seconds one ends that has not said how long it takes."""
 
+MOST_UNSENT: Final = 1 << 20
+"""A process that reads nothing while more bytes than that wait for it is told nothing more."""
+
 SIGNALS: Final = ("SIGTERM", "SIGINT", "SIGHUP", "SIGCHLD")
 
 
@@ -43,6 +47,7 @@ class _Process:
     """One that was started.
 
     :ivar deadline: when it is killed; None while it serves.
+    :ivar unsent: what its channel has not taken yet.
     """
 
     def __init__(self, number: int, command: Sequence[str], listener: int) -> None:
@@ -62,6 +67,7 @@ class _Process:
         ours.setblocking(False)
         self.number = number
         self.channel = Channel(ours)
+        self.unsent = bytearray()
         self.ready = False
         self.told_to_end = False
         self.patience = LEAST_PATIENCE
@@ -72,6 +78,23 @@ class _Process:
     def status(self) -> int | None:
         """How it has ended; None while it runs."""
         return self._popen.poll()
+
+    def send(self, message: dict[str, Any]) -> bool:
+        """Send it a message; return False if it takes none now, or never again."""
+        if len(self.unsent) > MOST_UNSENT or self.channel.sock.fileno() < 0:
+            return False
+        self.unsent += encoded(message)
+        self.write()
+        return True
+
+    def write(self) -> None:
+        """Write as much as its channel takes now."""
+        try:
+            del self.unsent[: self.channel.sock.send(self.unsent)]
+        except BlockingIOError:
+            pass
+        except OSError:  # it ends, which is seen by reading
+            self.unsent.clear()
 
     def end(self) -> None:
         """Tell it to end; the second time, at once."""
@@ -117,6 +140,7 @@ class Processes:
         self._ending = False
         self._result = 0
         self._selector = selectors.DefaultSelector()
+        self._gathering = Gathering(time.monotonic)
 
     def run(self, begun: Callable[[], object]) -> int:
         """Run the processes until a signal ends them; return the exit status. In the main thread.
@@ -156,12 +180,20 @@ class Processes:
 
     def _turn(self) -> None:
         """Wait until something happens, and do what it asks for."""
-        for key, _ in self._selector.select(self._time_to_wait()):
+        for process in self._all():
+            if process.channel.sock.fileno() >= 0:
+                events = selectors.EVENT_READ | (selectors.EVENT_WRITE if process.unsent else 0)
+                self._selector.modify(process.channel.sock, events, process)
+        for key, events in self._selector.select(self._time_to_wait()):
             if key.data is None:
                 with suppress(BlockingIOError):
                     key.fileobj.recv(4096)  # type: ignore[union-attr]
-            else:
+                continue
+            if events & selectors.EVENT_WRITE:
+                key.data.write()
+            if events & selectors.EVENT_READ:
                 self._read(key.data)
+        self._gathering.give_up_late_ones()
         while self._signals:
             number = self._signals.popleft()
             if number == signal.SIGHUP:
@@ -181,6 +213,8 @@ class Processes:
 
     def _time_to_wait(self) -> float | None:
         due = [*self._due.values(), *(item.deadline for item in self._all() if item.deadline is not None)]
+        if self._gathering.deadline is not None:
+            due.append(self._gathering.deadline)
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _make(self, number: int) -> _Process | None:
@@ -213,6 +247,11 @@ class Processes:
             for message in process.channel.receive():
                 if "ready" in message:
                     self._now_ready(process, message["ready"])
+                elif "gather" in message:
+                    serving = [item for item in self._serving.values() if item.ready]
+                    self._gathering.begin(process, message, serving)
+                else:
+                    self._gathering.answer(process, message)
         except BlockingIOError:
             pass
         except OSError:  # it ends
@@ -222,6 +261,7 @@ class Processes:
         if process.channel.sock.fileno() >= 0:
             self._selector.unregister(process.channel.sock)
             process.channel.sock.close()
+            self._gathering.forget(process)
 
     def _now_ready(self, process: _Process, patience: float) -> None:
         process.ready = True

@@ -30,13 +30,12 @@ import base64
 import functools
 import hashlib
 import hmac
-import itertools
 import json
 import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -46,11 +45,11 @@ from ws4py.exc import WebSocketException
 from ws4py.handshake import is_allowed_host
 from ws4py.limits import ACTIONS
 from ws4py.manager import WebSocketManager
-from ws4py.manager.metrics import METRICS
-from ws4py.manager.ranking import SORT_KEYS, SortKey, take_connections
-from ws4py.manager.snapshot import HistogramSnapshot, Snapshot
+from ws4py.manager.adding import add_stats, add_tables, look
+from ws4py.manager.ranking import SORT_KEYS, SortKey
 from ws4py.messaging import CloseCode, Message
 from ws4py.server.adapters import find_server
+from ws4py.server.exposition import ProcessesCollector, StatsCollector
 from ws4py.server.wsgiutils import WebSocketWSGIApplication
 from ws4py.websocket import WebSocket
 
@@ -61,6 +60,8 @@ logger = logging.getLogger("ws4py")
 StartResponse = Callable[..., Any]
 Application = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 Authorize = Callable[[dict[str, Any]], bool]
+Gather = Callable[[int, Sequence[SortKey]], Mapping[str, Mapping[str, Any]]]
+"""Returns what :func:`ws4py.manager.adding.look` does in each process, by its number; its arguments are that one's."""
 
 DASHBOARD: Final = Path(__file__).parent / "dashboard"
 FILES: Final = {
@@ -150,6 +151,7 @@ class StatsApplication:
     :param interval: how often a dashboard gets new figures, in seconds.
     :param max_viewers: how many dashboards this process feeds at once. The websocket of a further one is answered with
         503, and that dashboard asks for each of its figures instead.
+    :param gather: asks all processes, if there are several; their figures are served in the place of this one's.
     """
 
     def __init__(
@@ -161,6 +163,7 @@ class StatsApplication:
         hosts: str | Iterable[str] | None = None,
         interval: float = 1.0,
         max_viewers: int = 32,
+        gather: Gather | None = None,
     ) -> None:
         if not interval > 0:
             raise ValueError(f"interval must be a number of seconds over 0, not {interval!r}")
@@ -172,6 +175,7 @@ class StatsApplication:
         self.hosts = hosts if hosts is None or isinstance(hosts, str) else tuple(hosts)
         self.interval = interval
         self.max_viewers = max_viewers
+        self.gather = gather
         self._feed = _Feed(self)
         with suppress(ModuleNotFoundError):  # which a scrape says
             import prometheus_client.exposition  # noqa: F401 - now, for it would keep the first scrape's server waiting
@@ -231,7 +235,7 @@ class StatsApplication:
         if path in FILES:
             return _file(path, environ)
         if path == "/stats.json":
-            return _json(self._find_manager(environ).stats().as_dict())
+            return _json(self._look(self._find_manager(environ))["stats"])
         if path == "/limits.json":
             return _json(dict(ACTIONS))
         if path == "/connections.json":
@@ -263,8 +267,8 @@ class StatsApplication:
         number = parse_qs(environ.get("QUERY_STRING", "")).get("top", ["10"])[-1]
         if not (number.isascii() and number.isdigit() and len(number) < 6 and int(number) <= MOST_ROWS):
             raise _Refused("400 Bad Request", f"top must be a whole number of at most {MOST_ROWS}")
-        rows = self._find_manager(environ).connection_stats(int(number), self._key(environ, "by", "messages"))
-        return _json([row.as_dict() for row in rows])
+        key = self._key(environ, "by", "messages")
+        return _json(self._look(self._find_manager(environ), int(number), [key])["tables"][key])
 
     def _metrics(self, environ: dict[str, Any]) -> Answer:
         try:
@@ -275,7 +279,11 @@ class StatsApplication:
                 "501 Not Implemented", "This needs the package prometheus_client: pip install 'ws4py[stats]'"
             ) from None
         registry = CollectorRegistry()
-        registry.register(StatsCollector(self._find_manager(environ)))
+        if self.gather is None:
+            registry.register(StatsCollector(self._find_manager(environ)))
+        else:
+            figures = {process: item["stats"] for process, item in self.gather(0, ()).items()}
+            registry.register(ProcessesCollector(figures))
         encode, content_type = choose_encoder(environ.get("HTTP_ACCEPT", ""))
         return Answer(encode(registry), content_type)
 
@@ -284,13 +292,19 @@ class StatsApplication:
 
         They are made together: the connections are looked through once, however many dashboards there are.
         """
-        figures: dict[str, Any] = {"stats": manager.stats().as_dict(), "interval": self.interval}
+        keys = sorted({key for choice in choices for key in choice}) if self.connections else []
+        found = self._look(manager, DASHBOARD_ROWS, keys)
+        figures, tables = {"stats": found["stats"], "interval": self.interval}, found["tables"]
         if not self.connections:
             return [figures] * len(choices)
-        keys = sorted({key for choice in choices for key in choice})
-        found = take_connections(manager.source(), DASHBOARD_ROWS, keys)
-        tables = {key: [row.as_dict() for row in rows] for key, rows in zip(keys, found, strict=True)}
         return [{**figures, "slowest": tables[slowest], "busiest": tables[busiest]} for slowest, busiest in choices]
+
+    def _look(self, manager: WebSocketManager, top: int = 0, keys: Sequence[SortKey] = ()) -> dict[str, Any]:
+        """Return the figures of a manager, or of all processes: see :func:`ws4py.manager.adding.look`."""
+        if self.gather is None:
+            return look(manager, top, keys)
+        figures = self.gather(top, keys)
+        return {"stats": add_stats(figures), "tables": add_tables(figures, top)}
 
     def viewer(self, manager: WebSocketManager) -> Callable[..., WebSocket]:
         """Return what makes the websocket of a dashboard, as a ``handler_cls``."""
@@ -450,44 +464,3 @@ class _Feed:
             viewer.send(figures)
         except (WebSocketException, OSError) as error:
             logger.debug("A dashboard has gone: %s", error)
-
-
-# --- Prometheus -------------------------------------------------------------------------------------------------------
-
-
-class StatsCollector:
-    """A collector for ``prometheus_client``: ``REGISTRY.register(StatsCollector(manager))``.
-
-    :param manager: whose figures it collects.
-    """
-
-    def __init__(self, manager: WebSocketManager) -> None:
-        self._manager = manager
-
-    def collect(self) -> Iterator[Any]:
-        """Return the metrics as they are now. Called by the registry, in any thread."""
-        return _metrics_of(self._manager.stats())
-
-
-def _metrics_of(stats: Snapshot) -> Iterator[Any]:
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-
-    families: dict[str, Any] = {
-        "counter": CounterMetricFamily,
-        "gauge": GaugeMetricFamily,
-        "histogram": HistogramMetricFamily,
-    }
-    for metric in METRICS:
-        family = families[metric.kind](f"ws4py_{metric.name}", metric.text, labels=metric.labels)
-        for labels, value in metric.samples(stats):
-            if isinstance(value, HistogramSnapshot):
-                family.add_metric(labels, buckets=_buckets(value), sum_value=value.sum)
-            else:
-                family.add_metric(labels, value)
-        yield family
-
-
-def _buckets(histogram: HistogramSnapshot) -> list[tuple[str, int]]:
-    """Return the upper bounds, and how many values were not over them."""
-    bounds = (*map(repr, histogram.bounds), "+Inf")
-    return list(zip(bounds, itertools.accumulate(histogram.buckets), strict=True))

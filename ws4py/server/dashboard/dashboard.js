@@ -178,7 +178,7 @@ function showBars(id, counts, meanings) {
 }
 
 const COLUMNS = [
-  ["id", "Connection", (row) => `#${row.id}${row.closing ? ", closing" : ""}`],
+  ["id", "Connection", (row) => `#${row.process ? `${row.process}/` : ""}${row.id}${row.closing ? ", closing" : ""}`],
   ["text", "Address", (row) => row.address || "–"],
   ["path", "Path", (row) => row.path || "–"],
   ["text", "Subprotocol", (row) => row.subprotocol || "–"],
