@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
@@ -15,10 +16,16 @@ DEMO = "ws4py.demo"
 
 # What is compiled, with its sources: those in C need no Python. Whatever cannot be compiled here is left out.
 NATIVE = [f"ws4py/native/{name}.c" for name in ("masking", "parsing", "utf8")]
-COMPILED = {
-    "ws4py.native.framing": ["ws4py/native/framing.pyx", *NATIVE],
-}
-HEADERS = [f"{source[:-2]}.h" for source in NATIVE]
+WIRE = [f"ws4py/engine/c/{name}.c" for name in ("core", "cycle", "outbox", "parse")]
+COMPILED = {"ws4py.native.framing": ["ws4py/native/framing.pyx", *NATIVE]}
+if sys.platform == "linux":
+    COMPILED["ws4py.engine._wire"] = ["ws4py/engine/_wire.pyx", *WIRE, *NATIVE]
+HEADERS = [
+    *(f"{source[:-2]}.h" for source in NATIVE),
+    "ws4py/engine/_wire.pxd",
+    "ws4py/engine/_views.pxi",
+    "ws4py/engine/c/wire.h",
+]
 
 CHERRYPY = ["cherrypy>=18.8"]
 CHEROOT = ["cheroot>=10"]

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers import start_thread, until, wait_for
-from ws4py.engine.connection import Connection
+from ws4py.engine.connection import PureConnection
 from ws4py.engine.sender import Sender
 from ws4py.exc import ConnectionClosed, SlowConsumer, WebSocketException
 from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_CLOSE, OPCODE_PING, OPCODE_TEXT
@@ -87,10 +87,10 @@ class Engine:
     def clock(self) -> float:
         return 0.0
 
-    def mark_dirty(self, connection: Connection) -> None:
+    def mark_dirty(self, connection: PureConnection) -> None:
         self.told += 1
 
-    def make_way(self, connection: Connection) -> None:
+    def make_way(self, connection: PureConnection) -> None:
         pass
 
     def count_limit(self, name: str) -> None:
@@ -101,7 +101,7 @@ class Engine:
     def in_own_thread(self) -> bool:
         return self.own_thread
 
-    def write_until(self, connection: Connection, deadline: float) -> bool:
+    def write_until(self, connection: PureConnection, deadline: float) -> bool:
         self.writes_until.append(deadline)
         return self.write()
 
@@ -121,7 +121,7 @@ class Line:
         stream = Stream(always_mask=client, expect_masking=not client)
         owner: Any = SimpleNamespace(failed=False, finishing=False, finished=False)
         core: Any = self.engine
-        self.connection = Connection(core, owner, stream, Limits(**limits))
+        self.connection = PureConnection(core, owner, stream, Limits(**limits))
         transport: Any = SimpleNamespace(blocked=False)
         self.connection.transport = transport
         self.peer = Stream(always_mask=not client, expect_masking=client, max_message_size=None, max_fragments=None)

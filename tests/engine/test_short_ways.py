@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ws4py.engine.connection import Connection
+from ws4py.engine.connection import PureConnection
 from ws4py.engine.outbox import Outbox
 from ws4py.engine.reading import Reader
 from ws4py.engine.traffic import Traffic
@@ -52,23 +52,23 @@ class Engine:
     def count_limit(self, name: str) -> None:
         self.limits[name] += 1
 
-    def mark_dirty(self, connection: Connection) -> None:
+    def mark_dirty(self, connection: PureConnection) -> None:
         self.asked.append("look")
 
-    def watch(self, connection: Connection) -> None:
+    def watch(self, connection: PureConnection) -> None:
         self.asked.append("watch")
 
     def read_ended(self, owner: Any) -> None:
         self.asked.append("end")
 
 
-def connect(stream: Stream, **limits: Any) -> tuple[Engine, Connection]:
+def connect(stream: Stream, **limits: Any) -> tuple[Engine, PureConnection]:
     engine: Any = Engine()
     owner: Any = SimpleNamespace(failed=False)
-    return engine, Connection(engine, owner, stream, Limits(**limits))
+    return engine, PureConnection(engine, owner, stream, Limits(**limits))
 
 
-def counted(connection: Connection) -> dict[str, int]:
+def counted(connection: PureConnection) -> dict[str, int]:
     traffic = connection.traffic or Traffic()
     return {name: getattr(traffic, name) for name in Traffic.__slots__}
 

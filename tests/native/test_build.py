@@ -36,7 +36,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkout")
     for name in PARTS:
         shutil.copy2(PROJECT / name, path)
-    built = shutil.ignore_patterns("__pycache__", "*.so", "*.pyd", "framing.c")
+    built = shutil.ignore_patterns("__pycache__", "*.so", "*.pyd", "framing.c", "_wire.c")
     for name in FOLDERS:
         shutil.copytree(PROJECT / name, path / name, ignore=built)
     return path

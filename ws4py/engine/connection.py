@@ -1,4 +1,4 @@
-"""One connection of the pure engine: what it receives, which waits for callbacks, and how it ends.
+"""One connection of an engine: what it receives, which waits for callbacks, and how it ends.
 
 What it sends, which waits to be written, is the half in :mod:`ws4py.engine.outgoing`.
 
@@ -16,7 +16,7 @@ from ws4py.deadline import MessageDeadline
 from ws4py.engine.core import Core
 from ws4py.engine.host import NOBODY, Owner
 from ws4py.engine.inbox import END, OPENED, Item
-from ws4py.engine.outgoing import Outgoing
+from ws4py.engine.outgoing import NO_SLOTS, Outgoing
 from ws4py.engine.traffic import Traffic
 from ws4py.keepalive import Keepalive
 from ws4py.limits import Limits
@@ -24,7 +24,7 @@ from ws4py.messaging import Message
 from ws4py.rate import make_rate
 from ws4py.streaming import Stream
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "PureConnection"]
 
 
 class Connection(Outgoing):
@@ -37,29 +37,7 @@ class Connection(Outgoing):
     :ivar fd: of its socket; -1 until the engine has it.
     """
 
-    __slots__ = (
-        "active_at",
-        "deadline",
-        "eof_sent",
-        "fd",
-        "heard_at",
-        "inbox",
-        "inbox_size",
-        "interest",
-        "keepalive",
-        "message_deadline",
-        "on_rest",
-        "opened_at",
-        "owner",
-        "rate",
-        "read_ended",
-        "reading_paused",
-        "released",
-        "scheduled",
-        "tcp_ended",
-        "timer_slot",
-        "watched",
-    )
+    __slots__ = NO_SLOTS
 
     alone = None
     """What runs a websocket without a manager: never this."""
@@ -266,11 +244,14 @@ class Connection(Outgoing):
             if idle:  # else the answers to the messages before the Close go first
                 self.reply_to_close()
         finally:  # whatever else fails, closed() is owed
-            with self.lock:
-                self.inbox = [*(self.inbox or ()), END]
-                due = self._schedule()
-            if due:
+            if self.deliver_end():
                 engine.ready.append(self.owner)
+
+    def deliver_end(self) -> bool:
+        """Put END into the inbox; tell whether the connection is now to be put on the run queue."""
+        with self.lock:
+            self.inbox = [*(self.inbox or ()), END]
+            return self._schedule()
 
     def reply_to_close(self) -> None:
         """Send the Close that the end of reading calls for, if one is still to be sent; nothing is sent after it. A
@@ -304,13 +285,13 @@ class Connection(Outgoing):
         if closing.sent is not None and not self.deadline:
             self.deadline = engine.clock() + self.limits.close_timeout
         if self.read_ended and not self.eof_sent and closing.state is not CLOSED:
+            self.needs_update = True  # until the last is written; before that is asked: another thread may write
             if self.sent_all:
+                self.needs_update = False
                 self.eof_sent = True
                 transport.send_eof()
                 if closing.ends_tcp(self.stream.always_mask):
                     closing.lose()
-            else:
-                self.needs_update = True  # until the last is written
         if closing.state is not CLOSED:
             if self.deadline:
                 lifecycle.reset_timer(self)
@@ -364,3 +345,43 @@ class Connection(Outgoing):
         if stream.codec is not None:
             traffic.decoded_from, traffic.decoded_to = stream.decoded_from, stream.decoded_to
         return traffic
+
+
+class PureConnection(Connection):
+    """A connection that is all Python."""
+
+    __slots__ = (
+        "active_at",
+        "closing",
+        "deadline",
+        "dirty",
+        "engine",
+        "eof_sent",
+        "fd",
+        "heard_at",
+        "inbox",
+        "inbox_size",
+        "interest",
+        "keepalive",
+        "limits",
+        "lock",
+        "message_deadline",
+        "needs_update",
+        "on_rest",
+        "opened_at",
+        "outbox",
+        "owner",
+        "rate",
+        "read_ended",
+        "reading_paused",
+        "released",
+        "scheduled",
+        "send_ended",
+        "sender",
+        "stream",
+        "tcp_ended",
+        "timer_slot",
+        "traffic",
+        "transport",
+        "watched",
+    )

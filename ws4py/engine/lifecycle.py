@@ -61,8 +61,7 @@ class Lifecycle:
         if connection.transport.closed:
             self.drop(connection)  # by the application: there is nothing left that could be let go
             return False
-        if connection.interest and self._engine.poller is not None:
-            self._engine.poller.unregister(connection.fd)
+        self._engine.unwatch(connection)
         self.wheel.cancel(connection)
         self._engine.unread.pop(connection, None)
         with self._engine.lock:

@@ -7,6 +7,7 @@ Whole messages go straight into the outbox. What needs more (to wait for room, f
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
+from typing import Final
 
 from ws4py.engine.core import Core
 from ws4py.engine.outbox import Outbox
@@ -28,7 +29,10 @@ from ws4py.limits import Limits, OverflowPolicy
 from ws4py.messaging import CloseControlMessage
 from ws4py.streaming import Stream
 
-__all__ = ["Outgoing"]
+__all__ = ["NO_SLOTS", "Outgoing"]
+
+NO_SLOTS: Final[tuple[str, ...]] = ()
+"""Of classes that say what a connection does, and leave to their subclasses how its attributes are kept."""
 
 
 class Outgoing:
@@ -40,20 +44,7 @@ class Outgoing:
     :ivar transport: of its socket, non-blocking.
     """
 
-    __slots__ = (
-        "closing",
-        "dirty",
-        "engine",
-        "limits",
-        "lock",
-        "needs_update",
-        "outbox",
-        "send_ended",
-        "sender",
-        "stream",
-        "traffic",
-        "transport",
-    )
+    __slots__ = NO_SLOTS
 
     transport: Transport
 

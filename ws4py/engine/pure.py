@@ -11,15 +11,17 @@ from typing import Any
 
 from ws4py.closing import CLOSED
 from ws4py.engine.batch import BatchIO, Received
-from ws4py.engine.connection import Connection
+from ws4py.engine.connection import Connection, PureConnection
 from ws4py.engine.counters import EngineCounters
-from ws4py.engine.host import Backend, Callers
+from ws4py.engine.host import Backend, Callers, Owner
 from ws4py.engine.lifecycle import Lifecycle
 from ws4py.engine.pollers import READ, WRITE, Poller, default_poller
 from ws4py.engine.reading import Reader
 from ws4py.engine.relay import InheritedConnection, Relay, carry_out, has_room
 from ws4py.engine.transport import Transport
 from ws4py.engine.wakeup import Wakeup
+from ws4py.limits import Limits
+from ws4py.streaming import Stream
 
 __all__ = ["Engine"]
 
@@ -133,6 +135,14 @@ class Engine:
             wakeup.wake()
 
     # --- any thread ---------------------------------------------------------------------------------------------------
+
+    def make_connection(self, owner: Owner, stream: Stream, limits: Limits, sock: Any) -> Connection:
+        """Return a connection that is to be added.
+
+        :param owner: whom it belongs to; see :class:`~ws4py.engine.connection.Connection`, also for the others.
+        :param sock: its socket, that the engine will have.
+        """
+        return PureConnection(self, owner, stream, limits)
 
     def add(self, connection: Connection, transport: Transport, fd: int) -> None:
         """Take a connection over; the next cycle that it is marked dirty for begins to read it.
@@ -457,7 +467,13 @@ class Engine:
         if self.relay is not None:
             self.relay.after_fork_in_child()
         for connection in [*self.connections.values(), *self.displaced]:
-            connection.__class__ = InheritedConnection
+            self.bequeath(connection)
+
+    def bequeath(self, connection: Connection) -> None:
+        """Have a connection be what it is in a forked process."""
+        connection.__class__ = InheritedConnection
+
+    # --- what the poller watches --------------------------------------------------------------------------------------
 
     def may_read(self, connection: Connection) -> bool:
         """Tell whether anything is to be read of a connection now."""
@@ -493,3 +509,8 @@ class Engine:
             connection.end_reading(lost=True)
             return
         connection.interest = interest
+
+    def unwatch(self, connection: Connection) -> None:
+        """Watch a connection no longer that stays open."""
+        if connection.interest and self.poller is not None:
+            self.poller.unregister(connection.fd)

@@ -24,12 +24,13 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from ws4py.closing import SLOW_CONSUMER
-from ws4py.engine.connection import Connection
+from ws4py.engine.connection import Connection, PureConnection
+from ws4py.engine.outgoing import NO_SLOTS
 from ws4py.exc import ConnectionClosed, SlowConsumer, WebSocketException
 from ws4py.framing import OPCODE_BINARY, OPCODE_CLOSE, apply_mask
 from ws4py.messaging import CloseControlMessage
 
-__all__ = ["Errand", "InheritedConnection", "Relay", "carry_out", "has_room"]
+__all__ = ["Errand", "Inherited", "InheritedConnection", "Relay", "carry_out", "has_room"]
 
 PIECE: Final = 1 << 15
 """How many bytes of a message a packet has at most."""
@@ -274,10 +275,10 @@ def carry_out(connection: Connection, opcode: int, payload: bytes) -> None:
         pass  # it is closing, or gone: the child does not know that yet
 
 
-class InheritedConnection(Connection):
+class Inherited(Connection):
     """What becomes of a connection in a forked process. It takes no lock: its owner may be a thread of the parent's."""
 
-    __slots__ = ()
+    __slots__ = NO_SLOTS
 
     def _relay(self, opcode: int, payload: bytes, timeout: float | None) -> None:
         if not self.may_append:
@@ -337,3 +338,9 @@ class InheritedConnection(Connection):
     def buffered(self) -> int:
         """Nothing waits here."""
         return 0
+
+
+class InheritedConnection(Inherited, PureConnection):
+    """That of the pure engine."""
+
+    __slots__ = ()

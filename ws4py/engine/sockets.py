@@ -7,7 +7,7 @@ import os
 import socket
 from typing import Any, Protocol
 
-__all__ = ["Closable", "ManagedSocket", "managed_part", "take_over"]
+__all__ = ["Closable", "ManagedSocket", "can_be_managed", "managed_part", "take_over"]
 
 
 class Closable(Protocol):
@@ -82,13 +82,18 @@ def take_over(sock: Any) -> Any:
     if hasattr(connection, "get_cipher_list") and hasattr(connection, "_socket"):
         connection._socket = take_over(connection._socket)
         return sock
-    if type(sock) is ManagedSocket:
+    if type(sock) is ManagedSocket or not can_be_managed(sock):
         return sock
-    if type(sock) is not ManagedSocket.__base__ or not isinstance(sock, _socket.socket):
-        return sock  # of a kind of its own; greenlets' takes the place of the usual one where the process is patched
-    if sock._io_refs:  # type: ignore[attr-defined]
-        return sock  # a file of it is open, too
     timeout = sock.gettimeout()
     managed = ManagedSocket(sock.family, sock.type, sock.proto, fileno=sock.detach())
     managed.settimeout(timeout)
     return managed
+
+
+def can_be_managed(sock: Any) -> bool:
+    """Tell whether :func:`take_over` returns a ManagedSocket for this plain socket."""
+    if type(sock) is ManagedSocket:
+        return True
+    if type(sock) is not ManagedSocket.__base__ or not isinstance(sock, _socket.socket):
+        return False  # of a kind of its own; greenlets' takes the place of the usual one where the process is patched
+    return not sock._io_refs  # type: ignore[attr-defined]  # else a file of it is open, too

@@ -86,6 +86,11 @@ class PlainTransport:
         self.blocked = False
 
     @property
+    def sock(self) -> socket.socket:
+        """The socket."""
+        return self._sock
+
+    @property
     def closed(self) -> bool:
         """See :attr:`Transport.closed`."""
         return self._sock.fileno() < 0

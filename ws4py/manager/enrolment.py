@@ -70,7 +70,7 @@ class Enrolment:
         check_addable(websocket)
         member, counted = self._make_member(websocket, limits, address)
         websocket._pack()
-        connection = member.connection = Connection(self._engine, member, websocket.stream, limits)
+        connection = member.connection = self._engine.make_connection(member, websocket.stream, limits, websocket.sock)
         if not websocket._attach(connection, before):
             raise ValueError(f"{websocket!r} is under another manager")
         exceeded = self._registry.enter(member, counted)

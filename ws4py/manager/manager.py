@@ -11,7 +11,7 @@ from typing import Any, Final
 from ws4py.around import Around
 from ws4py.backends.threads import Threads
 from ws4py.broker import Broker, Retentions
-from ws4py.engine import Connection, Engine
+from ws4py.engine import Connection, make_engine
 from ws4py.engine.counters import WorkerCounters
 from ws4py.engine.pollers import Poller
 from ws4py.exc import HandshakeError, ManagerError
@@ -125,7 +125,7 @@ class WebSocketManager:
         self._scheduler: Scheduler | None = None
         self._reactor: Reactor | None = None
         self._retired = WorkerCounters()  # of earlier runs
-        self._engine = Engine(self._backend, lambda member: self._registry.end(member), self._left, clock)  # noqa: PLW0108
+        self._engine = make_engine(self._backend, lambda member: self._registry.end(member), self._left, clock)  # noqa: PLW0108
         self._slow_log = SlowCallbackLog(self._engine.count, clock)
         self._registry = Registry(self.limits, self._engine, self._backend.make_lock, broker, Retentions(history))
         self._broadcasts = Broadcasts(self._engine, self._registry, broker is not None)

@@ -149,10 +149,11 @@ class Member(Named):
         websocket, limit = self.websocket, connection.limits.max_outbox_size
         around, first = self.around, items[0]
         for item in items:
-            outbox = connection.outbox
-            if outbox is not None and outbox.size >= limit and item is not first and connection.stalled:
-                connection.put_back(items[items.index(item) :])
-                break
+            if item is not first:
+                outbox = connection.outbox
+                if outbox is not None and outbox.size >= limit and connection.stalled:
+                    connection.put_back(items[items.index(item) :])
+                    break
             if item.opcode <= OPCODE_BINARY:
                 if not self.failed:
                     counters.messages += 1

@@ -20,6 +20,7 @@ CHOICES: Final = ("pure", "compiled")
 """What the environment variable ``WS4PY_ENGINE`` may demand."""
 
 FRAMING: Final = "ws4py.native.framing"
+ENGINE: Final = "ws4py.engine._wire"
 
 _missing: dict[str, str] = {}  # why, by the module's name
 
@@ -28,7 +29,7 @@ _missing: dict[str, str] = {}  # why, by the module's name
 class Build:
     """What of the package runs compiled, and in which interpreter.
 
-    :ivar engine: pure or compiled: what reads and writes the sockets of a manager.
+    :ivar engine: pure or compiled: what reads and writes the sockets of a manager; the compiled one only on demand.
     :ivar framing: pure or compiled: what parses, builds and masks frames.
     :ivar reason: why something is pure that could be compiled; "" if nothing is.
     :ivar gil: whether the interpreter has its global lock.
@@ -82,4 +83,5 @@ def build() -> Build:
     """Tell what runs in this process."""
     framing = "pure" if load(FRAMING) is None else "compiled"
     gil = getattr(sys, "_is_gil_enabled", lambda: True)()
-    return Build("pure", framing, _missing.get(FRAMING, ""), gil)
+    engine = "compiled" if demanded() == "compiled" and load(ENGINE) is not None else "pure"
+    return Build(engine, framing, _missing.get(FRAMING, ""), gil)
