@@ -71,9 +71,9 @@ def load(name: str) -> Any:
         module: ModuleType = importlib.import_module(name)
     except ImportError as error:
         absent = isinstance(error, ModuleNotFoundError) and error.name == name
-        reason = "it was installed without a compiler" if absent else str(error)
+        reason = "it was installed without compiled parts" if absent else str(error)
         if choice is not None:
-            raise ImportError(f"WS4PY_ENGINE=compiled, but ws4py has no compiled part here: {reason}") from error
+            raise ImportError(f"WS4PY_ENGINE=compiled demands what is not there: {reason}") from error
         _missing[name] = reason
         return None
     return module
