@@ -228,6 +228,25 @@ def test_a_server_that_is_silent_is_given_up(open_page: Callable[[], Page], site
         page.until("states.filter(([state, code]) => state === 'waiting' && code === 1006).length >= 3")
 
 
+def test_a_server_that_skips_a_message_is_left(open_page: Callable[[], Page], site: Site) -> None:
+    """It can't happen; and if it does, the page resumes. What comes twice is passed over."""
+    page = open_page()
+    page.open()
+    page.follow("room")
+    site.manager.publish("room", "a")
+    (websocket,) = list(site.manager)
+    websocket.send_json({"type": "message", "topic": "room", "offset": 1, "data": "again"})
+    site.manager.publish("room", "b")
+    page.until("room.messages.length >= 2")
+    assert page.get("room.subscribed.length") == 1
+    websocket.send_json({"type": "message", "topic": "room", "offset": 4, "data": "d"})
+    page.until("room.subscribed.length === 2")
+    assert page.get("room.subscribed[1].recovered") is True
+    site.manager.publish("room", "c")
+    page.until("room.messages.length >= 3")
+    assert page.get("room.messages") == ["a", "b", "c"]
+
+
 def test_a_page_may_speak_of_other_things(open_page: Callable[[], Page]) -> None:
     page = open_page()
     page.open("{greeting: () => ({type: 'hello'})}")
