@@ -275,9 +275,10 @@ def test_a_redis_that_has_lost_its_memory_begins_new_epochs(
 def test_a_redis_that_may_have_lost_the_end_begins_new_epochs(tmp_path: Path, appendonly: str) -> None:
     """Though it has all that there was, when it starts again from its disk, or was promoted: it can't know."""
     (tmp_path / "replica").mkdir()
+    options = ("--appendonly", appendonly, "--repl-diskless-sync-delay", "0")
     with contextlib.ExitStack() as stack:
         stack.enter_context(quiet())
-        first = stack.enter_context(RedisServer(tmp_path, free_port(), "--appendonly", appendonly))
+        first = stack.enter_context(RedisServer(tmp_path, free_port(), *options))
         make = stack.enter_context(broker_maker(first))
         broker = make()
         keep(broker, "a", "b")
@@ -512,7 +513,7 @@ def test_a_subscription_that_is_starved_is_made_again(
                 until(lambda: listener.interruptions)
                 publish(broker, "after")
                 listener.wait_for("after")
-                assert broker.stats().starvations == 1
+                assert broker.stats().starvations
             else:
                 publish(broker, "after")
                 stays(lambda: not listener.got, 0.5)
@@ -524,7 +525,7 @@ def test_a_subscription_that_is_starved_is_made_again(
 
 
 def test_a_probe_that_comes_back_changes_nothing(make: MakeBroker, shared_redis: RedisServer) -> None:
-    broker = make(probe_interval=0.05)
+    broker = make(probe_interval=1.0)
     listener = subscribed(broker)
 
     def commands() -> int:
@@ -534,7 +535,7 @@ def test_a_probe_that_comes_back_changes_nothing(make: MakeBroker, shared_redis:
     publish(broker, "a")
     broker.flush(PATIENCE)
     first = commands()
-    until(lambda: commands() >= first + 5)
+    until(lambda: commands() >= first + 2)
     listener.wait_for("a")
     stats = broker.stats()
     assert (stats.reconnections, stats.starvations, stats.sent, stats.received) == (0, 0, 1, 1)
