@@ -159,12 +159,9 @@ class Writer:
         self._buffer.settle(batch, sum(not outgoing.urgent for outgoing in batch[done:]))
 
     def _connect(self) -> None:
-        if self._link.connected:
-            if not self._link.has_data():
-                return
-            raise Broken("Redis says what it was not asked for")
-        self._link.connect()
-        self.connections += 1
+        if not self._link.connected:
+            self._link.connect()
+            self.connections += 1
 
     def _commands(self, batch: list[Outgoing]) -> Iterator[bytes]:
         """Yield the commands as they are on the wire. The first one that needs the script brings it along."""
