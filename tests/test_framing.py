@@ -466,11 +466,32 @@ def test_short_frames_are_parsed_as_any_others(role: Role, limit: int | None, mo
     assert by_the_short_way == [parse(wire) for wire in wires]
 
 
-def test_a_text_that_is_not_ascii_is_not_taken_whole(role: Role) -> None:
-    """It has to be checked, and the connection may have to be closed."""
-    for payload in ("é".encode(), b"\xff"):
-        assert taken_whole(role.parser(), role.frame(0x81, payload)) is None
+def test_a_text_that_is_not_utf8_is_not_taken_whole(role: Role) -> None:
+    """The connection is to be closed for it, which is not the parser's business."""
+    for payload, valid in (("é".encode(), True), (b"\xff", False), (b"a" * 200 + b"\xc3", False)):
+        assert taken_whole(role.parser(), role.frame(0x81, payload)) == (payload if valid else None)
         assert taken_whole(role.parser(), role.frame(0x82, payload)) == payload
+
+
+@pytest.mark.parametrize("size", [126, 127, 2047, 2048, 65535])
+def test_a_longer_message_is_taken_whole(role: Role, size: int) -> None:
+    payload = b"long" * (size // 4) + b"!" * (size % 4)
+    wire = role.frame(0x82, payload)
+    assert taken_whole(role.parser(), wire) == payload
+    assert taken_whole(role.parser(max_message_size=size), wire) == payload
+    assert taken_whole(role.parser(max_message_size=size - 1), wire) is None
+    assert taken_whole(role.parser(), wire[:-1]) is None
+    assert taken_whole(role.parser(), wire + b"!") is None
+    assert taken_whole(role.parser(), role.frame(0x02, payload)) is None
+
+
+@pytest.mark.parametrize("size", [0, 125, 65536])
+def test_a_length_that_is_not_in_its_shortest_form_is_not_taken_whole(role: Role, size: int) -> None:
+    mask = 0x80 if role.masked else 0
+    key = bytes(4) if role.masked else b""
+    wire = bytes((0x82, mask | 126)) + (size & 0xFFFF).to_bytes(2, "big") + key + bytes(size)
+    assert taken_whole(role.parser(), wire) is None
+    assert taken_whole(role.parser(), role.frame(0x82, bytes(65536))) is None
 
 
 def test_what_is_too_short_for_a_header_is_not_taken_whole(role: Role) -> None:

@@ -134,6 +134,14 @@ def build_frame(first: int, payload: bytes, key: bytes | None = None) -> bytes:
     return header + key + apply_mask(payload, key)
 
 
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def take_messages(frames: list[tuple[int, bytes]], found: list[_M], text: type[_M], binary: type[_M]) -> int:
     """Make messages of frames up to the first one that is no whole message, or that an extension has touched.
 
@@ -147,11 +155,8 @@ def take_messages(frames: list[tuple[int, bytes]], found: list[_M], text: type[_
     before = len(found)
     for first, payload in frames:
         if first == FIN | OPCODE_TEXT:
-            if not payload.isascii():
-                try:
-                    payload.decode()
-                except UnicodeDecodeError as error:
-                    raise TextFrameEncodingException("A text message must be UTF-8") from error
+            if not payload.isascii() and not _is_utf8(payload):
+                raise TextFrameEncodingException("A text message must be UTF-8")
             message = new(text)
         elif first == FIN | OPCODE_BINARY:
             message = new(binary)
@@ -238,19 +243,25 @@ class FrameParser:
         self._first_bytes = _RSV1_FIRST_BYTES
 
     def take_message(self, data: bytes, text: type[_M], binary: type[_M]) -> _M | None:
-        """Return the message if ``data`` is one short, whole message that no extension has touched, and no more: nearly
-        all that is read of an interactive peer. Else return None, for :meth:`feed` to parse it: so for a text that is
-        not ASCII, too.
+        """Return the message if ``data`` is one whole message of less than 64 KiB that no extension has touched, and no
+        more: nearly all that is read of an interactive peer. Else return None, for :meth:`feed` to parse it.
 
         No rule is left out: what breaks one is not such a message.
 
         :param text: the class of a text message.
         :param binary: likewise.
         """
-        size = len(data) - 6 if self._expected_mask_bit else len(data) - 2
+        start = 6 if self._expected_mask_bit else 2
+        size = announced = len(data) - start
+        if size >= _SHORT_SIZES:
+            start += 2
+            size -= 2
+            announced = 126
+            if not _SHORT_SIZES <= size < 65536 or _to_int(data[2:4], "big") != size:
+                return None
         if (
-            not 0 <= size < _SHORT_SIZES
-            or data[1] != size | self._expected_mask_bit
+            size < 0
+            or data[1] != announced | self._expected_mask_bit
             or data[0] not in _WHOLE_MESSAGES
             or self._head
             or self._remaining
@@ -258,13 +269,12 @@ class FrameParser:
             or (self.max_message_size is not None and size > self.max_message_size)
         ):
             return None
-        if self._expected_mask_bit:  # as _mask_short() does, without its call
-            mask = _to_int((data[2:6] * 32)[:size], "little")
-            payload = (_to_int(data[6:], "little") ^ mask).to_bytes(size, "little")
-        else:
-            payload = data[2:]
+        payload = data[start:]
+        if self._expected_mask_bit:
+            key = data[start - 4 : start]
+            payload = _mask_short(payload, key) if size < _LONG_PAYLOAD else _mask_long(payload, key)
         if data[0] == FIN | OPCODE_TEXT:
-            if not payload.isascii():
+            if not payload.isascii() and not _is_utf8(payload):
                 return None
             message = object.__new__(text)
         else:

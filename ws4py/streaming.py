@@ -193,7 +193,7 @@ class Stream:
         return 0 if buffer is None else len(buffer)
 
     def take_message(self, data: bytes) -> Message | None:
-        """Take in ``data`` if it is one short, whole message, and no more, as nearly all is that an interactive peer
+        """Take in ``data`` if it is one whole message, and no more, as nearly all is that an interactive peer
         sends; return the message. Else return None: ``data`` is for :meth:`receive`.
         """
         if self.more or self.ended:

@@ -236,14 +236,21 @@ cdef class FrameParser:
         return 0 if self._head is None else PyBytes_GET_SIZE(self._head)
 
     def take_message(self, data, type text, type binary):
-        """Return the message if ``data`` is one short, whole message, and no more; else None."""
+        """Return the message if ``data`` is one whole message of less than 64 KiB, and no more; else None."""
         cdef bytes source = _bytes(data)
         cdef Py_ssize_t length = 6 if self._parser.mask_bit else 2
         cdef Py_ssize_t size = PyBytes_GET_SIZE(source) - length
+        cdef Py_ssize_t announced = size
         cdef uint8_t *start = _start(source)
+        if size >= 126:
+            length += 2
+            size -= 2
+            announced = 126
+            if not 126 <= size < 65536 or (start[2] << 8 | start[3]) != size:
+                return None
         if (
-            not 0 <= size < 126
-            or start[1] != (size | self._parser.mask_bit)
+            size < 0
+            or start[1] != (announced | self._parser.mask_bit)
             or (start[0] != TEXT and start[0] != BINARY)
             or self._head is not None
             or self._parser.remaining
@@ -251,10 +258,10 @@ cdef class FrameParser:
             or size > self._parser.max_message_size
         ):
             return None
-        payload = _payload(start + length, size, start + 2 if self._parser.mask_bit else NULL)
-        if start[0] == TEXT:
-            return _message(text, payload) if payload.isascii() else None
-        return _message(binary, payload)
+        payload = _payload(start + length, size, start + length - 4 if self._parser.mask_bit else NULL)
+        if start[0] == BINARY:
+            return _message(binary, payload)
+        return _message(text, payload) if _is_utf8(payload) else None
 
     def feed(self, data, frames, Py_ssize_t limit=PY_SSIZE_T_MAX):
         """Parse ``data``, and append a ``(first byte, unmasked payload)`` to ``frames`` for each frame in it."""
