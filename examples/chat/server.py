@@ -304,6 +304,13 @@ def run(host: str = "127.0.0.1", port: int = 9000, broker: str | None = None) ->
         application = build(host, port, broker)
     except (BrokerError, ValueError) as error:
         sys.exit(f"The chat can't have the broker {broker}: {error}")
+    start(application)
+    print(f"The chat is at {url(*cherrypy.server.bound_addr[:2])} (Ctrl-C stops it)", flush=True)
+    cherrypy.engine.block()
+
+
+def start(application: Any) -> None:
+    """Start to serve what `build` has returned."""
     # Warnings and errors go to stderr, the requests nowhere. (CherryPy's loggers have levels of their own.)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     for logs in cherrypy.log, application.log:
@@ -311,8 +318,6 @@ def run(host: str = "127.0.0.1", port: int = 9000, broker: str | None = None) ->
         logs.access_log.setLevel(logging.WARNING)
     cherrypy.engine.signals.subscribe()
     cherrypy.engine.start()
-    print(f"The chat is at {url(*cherrypy.server.bound_addr[:2])} (Ctrl-C stops it)", flush=True)
-    cherrypy.engine.block()
 
 
 def check_address(host: str, port: int) -> None:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from typing import Final
 
-__all__ = ["broker_url", "fail", "header", "note", "seconds"]
+from ws4py.server.listening import Address, Listener
+from ws4py.server.processes import Processes
+
+__all__ = ["Failure", "broker_url", "fail", "header", "listen", "note", "run_all", "seconds"]
 
 BROKER: Final = "WS4PY_BROKER"
 """The environment variable that has the URL of the broker, which may have a password."""
+
+
+class Failure(Exception):
+    """Why nothing can be served, in a sentence."""
 
 
 def broker_url(parser: argparse.ArgumentParser, default: str | None) -> None:
@@ -49,3 +57,29 @@ def fail(message: str) -> int:
     """Say what is wrong; return the exit status for it."""
     note(message)
     return 1
+
+
+def listen(options: argparse.Namespace, address: Address | None = None, reuse_port: bool = False) -> Listener:
+    """Listen for several processes.
+
+    :param address: where; by default what the options say.
+    :raises Failure: if there can't be that many.
+    :raises OSError: if the address can't be listened on.
+    """
+    if os.name != "posix":
+        raise Failure("several processes need a system with signals and sockets that are inherited")
+    if options.processes < 1:
+        raise Failure(f"--processes must be at least 1, not {options.processes}")
+    return Listener((options.host, options.port) if address is None else address, reuse_port=reuse_port)
+
+
+def run_all(count: int, listener: Listener, begun: Callable[[], object]) -> int:
+    """Run several processes, each with the command line of this one; return the exit status.
+
+    :param listener: what they serve; it is closed in the end.
+    :param begun: is called when all of them serve.
+    """
+    try:
+        return Processes([sys.executable, *sys.orig_argv[1:]], count, listener.sock, note).run(begun)
+    finally:
+        listener.close()

@@ -7,11 +7,17 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
-from ws4py.cli.common import fail
+from ws4py.cli.common import Failure, fail, listen, run_all
+from ws4py.exc import BrokerError
+from ws4py.limits import Limits
+from ws4py.server.joined import JoinedProcess
 
 __all__ = ["add_command"]
+
+PATIENCE: Final = 15.0
+"""How many seconds a process may take beyond its drain to end by itself, when another one has started it."""
 
 
 def add_command(commands: Any) -> None:
@@ -25,16 +31,56 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--broker", metavar="URL", help="keep what is said in a broker, such as redis://localhost/0, over restarts too"
     )
+    parser.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="how many processes serve it; more than one need a broker"
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve the chat; return the exit status."""
+    joined = JoinedProcess.from_environment()
+    if joined is None and options.processes != 1:
+        return run_processes(options)
     try:
         server = _demo_server()
     except ModuleNotFoundError as error:
         return fail(f"the demo needs {error.name}: pip install 'ws4py[cherrypy]'")
-    server.run(options.host, options.port, options.broker)
+    if joined is None:
+        server.run(options.host, options.port, options.broker)
+        return 0
+    with joined:
+        return serve(server, options, joined)
+
+
+def run_processes(options: argparse.Namespace) -> int:
+    """Have several processes serve the chat; return the exit status."""
+    if options.broker is None:
+        return fail("several processes need --broker, or each has a chat of its own")
+    try:
+        port = listen(options)
+    except (Failure, OSError) as error:
+        return fail(str(error))
+
+    def begun() -> None:
+        host, number = port.address[:2]
+        print(f"The chat is at http://{f'[{host}]' if ':' in host else host}:{number}/ (Ctrl-C stops it)", flush=True)
+
+    return run_all(options.processes, port, begun)
+
+
+def serve(server: ModuleType, options: argparse.Namespace, joined: JoinedProcess) -> int:
+    """Serve the chat in this process, which is one of several; return the exit status."""
+    from ws4py.server.cherrypyjoined import serve_from
+
+    try:
+        application = server.build(options.host, options.port, options.broker)
+    except (BrokerError, ValueError) as error:
+        return fail(str(error))
+    serve_from(joined.listener)
+    server.start(application)
+    joined.serve(Limits().drain_timeout + PATIENCE, server.cherrypy.engine.exit)
+    server.cherrypy.engine.block()
     return 0
 
 

@@ -14,14 +14,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ws4py.broker.urls import MEMORY
-from ws4py.cli.common import broker_url, fail, note
+from ws4py.cli.common import Failure, broker_url, fail, listen, note, run_all
 from ws4py.exc import BrokerError
 from ws4py.manager.adding import look
 from ws4py.manager.process import GRACE
 from ws4py.server.endpoint import Endpoint
 from ws4py.server.joined import JoinedProcess
-from ws4py.server.listening import Address, Listener
-from ws4py.server.processes import Processes
+from ws4py.server.listening import Address
 from ws4py.server.stats import StatsApplication, basic_auth
 from ws4py.server.threadedserver import WebSocketServer
 
@@ -36,10 +35,6 @@ LAST_SECONDS: Final = 5.0
 
 OWN_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
 """By which names this machine asks itself."""
-
-
-class Failure(Exception):
-    """Why nothing can be served, in a sentence."""
 
 
 def add_command(commands: Any) -> None:
@@ -156,13 +151,9 @@ def serve(options: argparse.Namespace, joined: JoinedProcess | None) -> int:
 def run_processes(options: argparse.Namespace) -> int:
     """Have several processes serve, each with the command line of this one; return the exit status."""
     try:
-        if os.name != "posix":
-            raise Failure("several processes need a system with signals and sockets that are inherited")
-        if options.processes < 1:
-            raise Failure(f"--processes must be at least 1, not {options.processes}")
         if options.stats:
             statistics(options)
-        listener = Listener(address_of(options), reuse_port=options.reuse_port)
+        listener = listen(options, address_of(options), options.reuse_port)
     except (Failure, OSError) as error:
         return fail(str(error))
     if options.broker in (None, MEMORY):
@@ -171,10 +162,7 @@ def run_processes(options: argparse.Namespace) -> int:
     def begun() -> None:
         print(f"{options.target} is at {url(listener.address, options)}", flush=True)
 
-    try:
-        return Processes([sys.executable, *sys.orig_argv[1:]], options.processes, listener.sock, note).run(begun)
-    finally:
-        listener.close()
+    return run_all(options.processes, listener, begun)
 
 
 def address_of(options: argparse.Namespace) -> Address:
