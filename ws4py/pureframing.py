@@ -272,7 +272,11 @@ class FrameParser:
         payload = data[start:]
         if self._expected_mask_bit:
             key = data[start - 4 : start]
-            payload = _mask_short(payload, key) if size < _LONG_PAYLOAD else _mask_long(payload, key)
+            if size < _SHORT_SIZES:  # as _mask_short() does, without its call
+                mask = _to_int((key * 32)[:size], "little")
+                payload = (_to_int(payload, "little") ^ mask).to_bytes(size, "little")
+            else:
+                payload = apply_mask(payload, key)
         if data[0] == FIN | OPCODE_TEXT:
             if not payload.isascii() and not _is_utf8(payload):
                 return None
