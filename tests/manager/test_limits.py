@@ -562,7 +562,8 @@ def test_a_peer_is_alive_while_the_bytes_of_a_long_frame_come(timed: Callable[..
     peer.sync()
     until(lambda: websocket.messages == [bytes(2000)])
     context.advance(30.0 + SLOT)
-    assert peer.receive().opcode == OPCODE_PING
+    # The next Ping is overdue, so it may have come before the answer that was waited for.
+    assert (peer.controls or [peer.receive()])[0].opcode == OPCODE_PING
     context.advance(20.0 + SLOT)
     assert websocket.end()[0] == 1006
 
