@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import itertools
 import os
 import select
@@ -17,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.helpers import KEY, PATIENCE, Certificates, EchoRecorder, Recorder, Script, Stage, unix_pair, until
+from tests.helpers import KEY, PATIENCE, Certificates, EchoRecorder, Peer, Recorder, Script, Stage, unix_pair, until
 from ws4py.engine import Engine
 from ws4py.engine.traffic import Traffic
 from ws4py.framing import (
@@ -32,7 +33,7 @@ from ws4py.framing import (
 )
 from ws4py.manager import WebSocketManager
 from ws4py.messaging import Message
-from ws4py.websocket import WebSocket
+from ws4py.websocket import EchoWebSocket, WebSocket
 
 pytest.importorskip("ws4py.engine._wire", reason="nothing is compiled here")
 
@@ -140,6 +141,27 @@ def test_it_sleeps_while_nothing_happens(stage: Stage) -> None:
     peer.send(peer.text("x"))
     assert peer.receive_text() == "x"
     until(lambda: engine_of(manager).core.asleep)
+
+
+def test_a_connection_that_has_ended_goes_without_the_garbage_collector(stage: Stage) -> None:
+    def count() -> int:
+        return sum(isinstance(item, CompiledConnection) for item in gc.get_objects())
+
+    manager = stage.manager(ping_interval=None)
+    before = count()
+    gc.disable()
+    try:
+        for _ in range(10):
+            server, client = unix_pair()
+            manager.add(EchoWebSocket(server))
+            peer = Peer(client)
+            peer.send(peer.text("x"))
+            assert peer.receive_text() == "x"
+            assert peer.say_goodbye() == (1000, "")
+            peer.close()
+        until(lambda: count() <= before + 1)  # a worker may remember the last one
+    finally:
+        gc.enable()
 
 
 # --- what it takes, and what it leaves --------------------------------------------------------------------------------

@@ -42,6 +42,11 @@ cdef class Outbox:
             wire_unref(self.core)
 
     @property
+    def blocked(self):
+        """Whether the kernel takes nothing more for now."""
+        return bool(self.conn.blocked)
+
+    @property
     def size(self): return wire_out_size(self.conn)
 
     @property

@@ -275,9 +275,6 @@ cdef class ConnectionBase:
         """See :attr:`ws4py.engine.connection.Connection.waiting_size`."""
         return self.conn.landed_size + self.inbox_size + self.stream.unfinished_size
 
-    @property
-    def blocked(self): return self.conn.blocked
-
     # --- what is kept in C, too ---
 
     @property

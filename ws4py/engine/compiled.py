@@ -57,7 +57,6 @@ if TYPE_CHECKING:
 
         raw: bool
         """Whether what comes is handed over as it is."""
-        blocked: bool
 
         def attach(self, fd: int) -> None: ...
         def detach(self) -> None: ...
@@ -91,16 +90,16 @@ class InheritedCompiledConnection(Inherited, CompiledConnection):
 class WireTransport(PlainTransport):
     """A plain socket that is read and written in C."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_outbox",)
 
-    def __init__(self, sock: Any, connection: CompiledConnection) -> None:
-        self._connection = connection
+    def __init__(self, sock: Any, outbox: Any) -> None:
+        self._outbox = outbox  # not the connection, which refers to this
         super().__init__(sock)
 
     @property
     def blocked(self) -> bool:
         """See :attr:`Transport.blocked`."""
-        return self._connection.blocked
+        return bool(self._outbox.blocked)
 
     @blocked.setter
     def blocked(self, flag: bool) -> None:
@@ -176,7 +175,7 @@ class CompiledEngine(Engine):
             lost = self.connections.get(fd)
             if isinstance(lost, CompiledConnection):
                 lost.detach()  # the number is another one's by now
-            transport = WireTransport(transport.sock, connection)
+            transport = WireTransport(transport.sock, connection.outbox)
             connection.attach(fd)
         super().add(connection, transport, fd)
 
