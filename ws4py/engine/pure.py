@@ -17,7 +17,7 @@ from ws4py.engine.host import Backend, Callers, Owner
 from ws4py.engine.lifecycle import Lifecycle
 from ws4py.engine.pollers import READ, WRITE, Poller, default_poller
 from ws4py.engine.reading import Reader
-from ws4py.engine.relay import InheritedConnection, Relay, carry_out, has_room
+from ws4py.engine.relay import InheritedConnection, Relay, run_errands
 from ws4py.engine.transport import Transport
 from ws4py.engine.wakeup import Wakeup
 from ws4py.limits import Limits
@@ -137,11 +137,7 @@ class Engine:
     # --- any thread ---------------------------------------------------------------------------------------------------
 
     def make_connection(self, owner: Owner, stream: Stream, limits: Limits, sock: Any) -> Connection:
-        """Return a connection that is to be added.
-
-        :param owner: whom it belongs to; see :class:`~ws4py.engine.connection.Connection`, also for the others.
-        :param sock: its socket, that the engine will have.
-        """
+        """Return a connection that is to be added; see there what it takes. The socket is the one that it will have."""
         return PureConnection(self, owner, stream, limits)
 
     def add(self, connection: Connection, transport: Transport, fd: int) -> None:
@@ -397,7 +393,7 @@ class Engine:
                 if self._wakeup is not None and fd == self._wakeup.fileno():
                     self._wakeup.drain()
                 elif self.relay is not None and fd == self.relay.fileno():
-                    self._run_errands(self.relay)
+                    run_errands(self.relay, self.connections, self.fail)
                 continue
             to_read = event & READ
             if connection.interest & WRITE:
@@ -434,19 +430,6 @@ class Engine:
             connection.end_reading(lost=True)
         elif isinstance(error, BaseException):
             self.fail(connection, error)
-
-    def _run_errands(self, relay: Relay) -> None:
-        """Send what forked processes have asked for."""
-        for fd, number, opcode, payload in relay.receive():
-            connection = self.connections.get(fd)
-            if connection is None or connection.owner.id != number:
-                continue  # it is gone
-            try:
-                carry_out(connection, opcode, payload)
-                if not has_room(connection):
-                    relay.hold(connection)
-            except BaseException as error:  # noqa: BLE001 - this thread is there for all connections
-                self.fail(connection, error)
 
     # --- forks --------------------------------------------------------------------------------------------------------
 

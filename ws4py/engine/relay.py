@@ -20,7 +20,7 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from ws4py.closing import SLOW_CONSUMER
@@ -30,7 +30,7 @@ from ws4py.exc import ConnectionClosed, SlowConsumer, WebSocketException
 from ws4py.framing import OPCODE_BINARY, OPCODE_CLOSE, apply_mask
 from ws4py.messaging import CloseControlMessage
 
-__all__ = ["Errand", "Inherited", "InheritedConnection", "Relay", "carry_out", "has_room"]
+__all__ = ["Errand", "Inherited", "InheritedConnection", "Relay", "carry_out", "has_room", "run_errands"]
 
 PIECE: Final = 1 << 15
 """How many bytes of a message a packet has at most."""
@@ -273,6 +273,26 @@ def carry_out(connection: Connection, opcode: int, payload: bytes) -> None:
             connection.append_message(opcode, payload)
     except WebSocketException:
         pass  # it is closing, or gone: the child does not know that yet
+
+
+def run_errands(
+    relay: Relay, connections: Mapping[int, Connection], fail: Callable[[Connection, BaseException], object]
+) -> None:
+    """Send what forked processes have asked for. For the thread that polls.
+
+    :param connections: by descriptor.
+    :param fail: is told which connection's errand has raised, and what.
+    """
+    for fd, number, opcode, payload in relay.receive():
+        connection = connections.get(fd)
+        if connection is None or connection.owner.id != number:
+            continue  # it is gone
+        try:
+            carry_out(connection, opcode, payload)
+            if not has_room(connection):
+                relay.hold(connection)
+        except BaseException as error:  # noqa: BLE001 - one connection's, and the others have errands, too
+            fail(connection, error)
 
 
 class Inherited(Connection):
