@@ -382,9 +382,8 @@ class WebSocket(Callbacks, Requested, Subscribing):
             connection.terminate()
 
     def terminate(self) -> None:
-        """End the websocket: call :meth:`closed` and give the socket back. Once: a second call does nothing.
-
-        Under a manager, a call of the application drops the connection, and :meth:`closed` comes in its turn.
+        """End the websocket, once: call :meth:`closed` and give the socket back. Under a manager, a call of the
+        application drops the connection, and :meth:`closed` comes in its turn.
         """
         connection = self._connection
         if connection is not None and not connection.finishing:
@@ -405,8 +404,9 @@ class WebSocket(Callbacks, Requested, Subscribing):
             self.closed(code, reason)
         finally:
             if self.stream is stream:
-                self.close_connection()
-                self.stream = self.environ = None  # type: ignore[assignment]
+                if connection is None or connection.alone is not None:
+                    self.close_connection()  # else the manager gives the descriptor back
+                self.sock = self.stream = self.environ = None  # type: ignore[assignment]
             elif connection is not None and connection.alone is not None:
                 connection.alone.close_socket()  # closed() has run __init__ again, to connect anew
 
