@@ -48,3 +48,15 @@ def chromium() -> Iterator[Any]:
         yield chromium
     finally:
         chromium.quit()
+
+
+@pytest.fixture
+def windows(chromium: Any) -> Iterator[Any]:
+    """The browser, whose windows that a test opens are closed after it."""
+    first = chromium.current_window_handle
+    yield chromium
+    for window in chromium.window_handles:
+        if window != first:
+            chromium.switch_to.window(window)
+            chromium.close()
+    chromium.switch_to.window(first)

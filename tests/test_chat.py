@@ -469,14 +469,8 @@ class Page:
 
 
 @pytest.fixture
-def open_page(chromium: Any, server: Server) -> Iterator[Callable[[], Page]]:
-    first = chromium.current_window_handle
-    yield lambda: Page(chromium, server)
-    for window in chromium.window_handles:
-        if window != first:
-            chromium.switch_to.window(window)
-            chromium.close()
-    chromium.switch_to.window(first)
+def open_page(windows: Any, server: Server) -> Callable[[], Page]:
+    return lambda: Page(windows, server)
 
 
 def test_two_pages_talk(open_page: Callable[[], Page]) -> None:
@@ -535,12 +529,11 @@ def test_pages_survive_a_restart_of_the_server(open_page: Callable[[], Page], se
     assert not first.find("#outage").is_displayed()
 
 
-def test_what_is_said_while_the_server_is_away_is_in_the_broker(chromium: Any, own_redis: RedisServer) -> None:
+def test_what_is_said_while_the_server_is_away_is_in_the_broker(windows: Any, own_redis: RedisServer) -> None:
     """Two pages miss nothing over a restart, though somebody else talks meanwhile, by another process."""
     history = {"room/*": (200, 24 * 3600.0)}
-    first_window = chromium.current_window_handle
     with serving(own_redis.url) as server, connect_broker(own_redis.url, history=history) as publisher:
-        first, second = Page(chromium, server), Page(chromium, server)
+        first, second = Page(windows, server), Page(windows, server)
         first.join("first")
         second.join("second")
         first.say("before")
@@ -558,11 +551,6 @@ def test_what_is_said_while_the_server_is_away_is_in_the_broker(chromium: Any, o
             page.hears("said here")
             assert page.texts("#log .words") == ["before", *said, "said here"]
         second.people("second", "first")
-    chromium.switch_to.window(second._window)
-    chromium.close()
-    chromium.switch_to.window(first._window)
-    chromium.close()
-    chromium.switch_to.window(first_window)
 
 
 def test_rooms_have_their_own_talk(open_page: Callable[[], Page]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,7 +12,7 @@ from tests.broker.test_contract import Reader, events
 from tests.broker.test_redis import subscribed
 from tests.helpers import PATIENCE, quiet, start_thread, stays, until
 from tests.manager.test_fork import in_child
-from tests.redis_server import BINARY, MakeBroker, RedisServer, broker_maker
+from tests.redis_server import BINARY, MakeBroker, RedisServer
 from ws4py.broker import Broker
 from ws4py.broker.redis import RedisBroker
 from ws4py.exc import BrokerError
@@ -23,18 +22,6 @@ pytestmark = pytest.mark.skipif(BINARY is None, reason="redis-server is not inst
 BOUND = 0.3
 PATIENT = 1.5
 """As long as no process stands still, however busy the machine is."""
-
-
-@pytest.fixture
-def make(shared_redis: RedisServer) -> Iterator[MakeBroker]:
-    with broker_maker(shared_redis) as make:
-        yield make
-
-
-@pytest.fixture
-def make_own(own_redis: RedisServer) -> Iterator[MakeBroker]:
-    with broker_maker(own_redis) as make:
-        yield make
 
 
 def enter(broker: Broker, name: str, info: bytes = b"") -> None:

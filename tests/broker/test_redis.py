@@ -35,18 +35,6 @@ URL = "redis://nobody.test/0"
 pytestmark = pytest.mark.skipif(BINARY is None, reason="redis-server is not installed")
 
 
-@pytest.fixture
-def make(shared_redis: RedisServer) -> Iterator[MakeBroker]:
-    with broker_maker(shared_redis) as make:
-        yield make
-
-
-@pytest.fixture
-def make_own(own_redis: RedisServer) -> Iterator[MakeBroker]:
-    with broker_maker(own_redis) as make:
-        yield make
-
-
 class Listener(Reader):
     """A receiver that expects to be interrupted."""
 

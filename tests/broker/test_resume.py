@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from tests.helpers import Peer, Stage, quiet, start_thread, until
-from tests.redis_server import MakeBroker, RedisServer, broker_maker
+from tests.redis_server import MakeBroker, RedisServer
 from ws4py.broker import MemoryBroker, Position, Publication
 from ws4py.exc import BrokerError, ConnectionClosed
 from ws4py.framing import OPCODE_CLOSE
@@ -74,12 +72,6 @@ class Follower:
             self._position = self._position._replace(offset=int(offset))
 
 
-@pytest.fixture
-def make(own_redis: RedisServer) -> Iterator[MakeBroker]:
-    with broker_maker(own_redis) as make:
-        yield make
-
-
 def run(stage: Stage, managers: list[WebSocketManager], disturb: Callable[[], object]) -> list[Follower]:
     """Publish by all managers, while several follow and somebody disturbs them."""
     ended = threading.Event()
@@ -125,16 +117,16 @@ def wait_a_moment() -> None:
     threading.Event().wait(0.01)
 
 
-def test_who_goes_from_one_process_to_another_misses_nothing(stage: Stage, make: MakeBroker) -> None:
-    managers = [stage.manager(history=HISTORY, broker=make()) for _ in range(2)]
+def test_who_goes_from_one_process_to_another_misses_nothing(stage: Stage, make_own: MakeBroker) -> None:
+    managers = [stage.manager(history=HISTORY, broker=make_own()) for _ in range(2)]
     check(run(stage, managers, wait_a_moment))
 
 
 def test_connections_to_redis_that_are_killed_are_no_gap(
-    stage: Stage, make: MakeBroker, own_redis: RedisServer
+    stage: Stage, make_own: MakeBroker, own_redis: RedisServer
 ) -> None:
     """Who is subscribed is closed, and resumes: with all that was kept."""
-    managers = [stage.manager(history=HISTORY, broker=make()) for _ in range(2)]
+    managers = [stage.manager(history=HISTORY, broker=make_own()) for _ in range(2)]
     kills = 0
 
     def kill() -> None:

@@ -7,9 +7,8 @@ missing.
 from __future__ import annotations
 
 import http.client
-import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,24 +17,6 @@ from tests.helpers import PATIENCE, until
 from tests.pubsub.site import Site, publish_by
 from ws4py.broker import MemoryBroker
 from ws4py.pubsub import CLIENT, serve_client
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="the page is tested with the package selenium")
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if browser is None or driver is None:
-        pytest.skip("the page is tested in Chromium: chromium or chromedriver is not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    profile = f"user-data-dir={tmp_path_factory.mktemp('chromium')}"
-    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "no-first-run", profile):
-        options.add_argument(f"--{argument}")
-    chromium = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    try:
-        yield chromium
-    finally:
-        chromium.quit()
 
 
 class Page:
@@ -66,14 +47,8 @@ class Page:
 
 
 @pytest.fixture
-def open_page(chromium: Any, site: Site) -> Iterator[Callable[[], Page]]:
-    first = chromium.current_window_handle
-    yield lambda: Page(chromium, site)
-    for window in chromium.window_handles:
-        if window != first:
-            chromium.switch_to.window(window)
-            chromium.close()
-    chromium.switch_to.window(first)
+def open_page(windows: Any, site: Site) -> Callable[[], Page]:
+    return lambda: Page(windows, site)
 
 
 # --- in the browser ---------------------------------------------------------------------------------------------------
