@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from tests.backends.test_patched import run
-from tests.broker.test_contract import KEPT, Reader, keep
+from tests.broker.test_contract import KEPT, Reader, events, keep
 from tests.helpers import PATIENCE, EchoRecorder, Peer, Stage, quiet, start_thread, stays, until, wait_for
 from tests.manager.test_fork import in_child
 from tests.redis_server import BINARY, MakeBroker, RedisServer, broker_maker
@@ -498,6 +498,22 @@ def test_what_is_published_before_a_subscription_holds_waits_for_it(relay: Relay
     stays(lambda: broker.stats().sent == 1 and not broker.wait_subscribed(0.0))
     relay.subscribing.set()
     listener.wait_for("first")
+    broker.close()
+
+
+def test_who_enters_before_a_subscription_holds_waits_for_it(relay: Relay, make_own: MakeBroker) -> None:
+    """So this process hears that somebody has joined, and that somebody has left."""
+    broker = make_own(f"redis://127.0.0.1:{relay.port}/0")
+    subscribed(broker, "sport")
+    relay.subscribing.clear()
+    listener = Listener()
+    broker.subscribe("who", listener)
+    entering = start_thread(broker.enter, "room", "ann", b"", *events("ann"))
+    stays(entering.is_alive)
+    relay.subscribing.set()
+    entering.result()
+    broker.leave("room", "ann")
+    listener.wait_for("ann joined", "ann left")
     broker.close()
 
 

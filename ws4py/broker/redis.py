@@ -188,10 +188,12 @@ class RedisBroker:
 
     def enter(self, topic: str, name: str, info: bytes, joined: Publication, left: Publication) -> None:
         """See :meth:`ws4py.broker.Broker.enter`."""
+        self._reader.hold()  # as what is published does, so that this process hears it
         self._presence.enter(topic, name, info, joined, left)
 
     def leave(self, topic: str, name: str) -> None:
         """See :meth:`ws4py.broker.Broker.leave`."""
+        self._reader.hold()
         self._presence.leave(topic, name)
 
     def presence(self, topic: str) -> dict[str, bytes]:
