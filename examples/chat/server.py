@@ -252,7 +252,8 @@ def field(request: Event, name: str, longest: int = MAX_MESSAGE_BYTES) -> str:
     """Return a string that ``request`` must have, of at most ``longest`` characters; raises `Refused`."""
     value = request.get(name)
     if not isinstance(value, str) or len(value) > longest or (longest == MAX_TOKEN and not value):
-        raise Refused(f"{name} must be a string of at most {longest} characters.", "bad-message")
+        least = "1 to" if longest == MAX_TOKEN else "at most"
+        raise Refused(f"{name} must be a string of {least} {longest} characters.", "bad-message")
     try:
         value.encode()
     except UnicodeEncodeError:  # JSON can spell half a character, UTF-8 can't
