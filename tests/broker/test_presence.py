@@ -106,6 +106,17 @@ def test_a_redis_that_has_lost_its_memory_is_told_again(
         until(lambda: present() == {"ann": b"1"})
 
 
+def test_who_enters_a_redis_that_has_lost_its_memory_does_not_hide_that(
+    own_redis: RedisServer, make_own: MakeBroker
+) -> None:
+    broker = make_own(presence_seconds=PATIENT)
+    enter(broker, "ann")
+    with contextlib.closing(own_redis.client()) as client:
+        client.flushall()
+    enter(broker, "eve")
+    until(lambda: broker.presence("room").keys() == {"ann", "eve"})
+
+
 def test_who_leaves_or_enters_while_redis_is_away(own_redis: RedisServer, make_own: MakeBroker) -> None:
     """A leave is told later. Who could not enter is not present, whatever has become of the command."""
     broker = make_own(socket_timeout=0.1, presence_seconds=BOUND)

@@ -64,12 +64,14 @@ local entries, names = prefix .. 'w:' .. topic, prefix .. 'n:' .. topic
 local known = redis.call('HEXISTS', entries, broker .. name) == 1
 redis.call('HSET', entries, broker .. name, cmsgpack.pack({now(), info, left_channel, left}))
 redis.call('SADD', prefix .. 'e:' .. broker, cmsgpack.pack({topic, name}))
-redis.call('ZADD', prefix .. 'marks', 'NX', now() + seconds * 1000, broker)
+local marked = redis.call('ZADD', prefix .. 'marks', 'NX', now() + seconds * 1000, broker)
 if not known and redis.call('HINCRBY', names, name, 1) == 1 then
     redis.call('PUBLISH', joined_channel, joined)
 end
+return marked
 """
 )
+"""Enter a name; tell whether the broker's mark was not there, so that none of its other entries is."""
 
 LEAVE: Final = (
     _COMMON
@@ -185,7 +187,6 @@ class Presence:
             self._entries[key] = entry  # if it is not known whether Redis knows it, it is taken out later
             self._tell(key, entry)
             entry.count += 1
-            entry.known = True
 
     def leave(self, topic: str, name: str) -> None:
         """See :meth:`ws4py.broker.Broker.leave`. If Redis is away it is told later."""
@@ -230,7 +231,20 @@ class Presence:
         :raises BrokerError: if it does not answer.
         """
         left, joined = self._event(entry.left), self._event(entry.joined)
-        self._ask(ENTER, *key, entry.info, *left, *joined, self._seconds)
+        entry.known = True  # already: another thread may find meanwhile that Redis has lost its memory
+        try:
+            marked = self._ask(ENTER, *key, entry.info, *left, *joined, self._seconds)
+        except BrokerError:
+            entry.known = False
+            raise
+        if marked:
+            self._know_nothing(but=entry)
+
+    def _know_nothing(self, but: Entry | None = None) -> None:
+        """Redis knows of no entry, but of that one: the others are told again."""
+        for entry in list(self._entries.values()):
+            if entry is not but:
+                entry.known = False
 
     def _event(self, publication: Publication) -> tuple[bytes, bytes]:
         head = pack_head(publication.opcode, self._name[:SENDER_SIZE], 0)
@@ -290,8 +304,7 @@ class Presence:
         :raises BrokerError: if it does not answer.
         """
         if self._entries and not self._ask(REFRESH, self._seconds):
-            for entry in list(self._entries.values()):
-                entry.known = False
+            self._know_nothing()
         for key, entry in list(self._entries.items()):
             if entry.count and entry.known:
                 continue
@@ -300,7 +313,6 @@ class Presence:
                     continue
                 if entry.count:
                     self._tell(key, entry)
-                    entry.known = True
                 else:
                     self._forget(key)
         while self._ask(REAP, REAPED) and not self._ending.is_set():
