@@ -17,6 +17,8 @@ from tests.framework_app import WORKERS, Room
 from tests.helpers import until
 from tests.hosting import Hosted
 from tests.serving import PATIENCE
+from ws4py.frameworks.routes import RoutedMiddleware
+from ws4py.websocket import EchoWebSocket
 
 SERVERS = ["flask cheroot", "django cheroot", "flask run", "django runserver", "flask gunicorn", "django gunicorn"]
 
@@ -214,3 +216,17 @@ def test_django_mistakes(tmp_path: Path) -> None:
         websocket_path("ws", 5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="max_message_size"):
         websocket_path("ws", lambda websocket, message: None, max_message_size=-1)
+
+
+def test_an_application_that_is_a_generator_answers_as_it_does() -> None:
+    """It starts its response when the server asks for the first part."""
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
+        start_response("404 Not Found", [])
+        yield b"nothing here"
+
+    middleware = RoutedMiddleware(application, {"/ws": EchoWebSocket})
+    for path in ("/ws", "/other"):
+        told: list[str] = []
+        answer = middleware({"PATH_INFO": path}, lambda status, headers, told=told: told.append(status))
+        assert (list(answer), told) == ([b"nothing here"], ["404 Not Found"])

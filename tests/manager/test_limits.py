@@ -25,6 +25,7 @@ from tests.helpers import (
     until,
     wait_for,
 )
+from ws4py.engine.transport import PlainTransport
 from ws4py.exc import ConnectionClosed, HandshakeError, SlowConsumer
 from ws4py.framing import FIN, OPCODE_BINARY, OPCODE_CLOSE, OPCODE_CONTINUATION, OPCODE_PING, OPCODE_TEXT
 from ws4py.manager import Limits, WebSocketManager
@@ -747,6 +748,30 @@ def test_a_close_of_a_peer_whose_handler_blocks_is_answered_in_time(timed: Calla
     peer.expect_end()
     websocket.gate.set()
     assert websocket.end() == (1000, b"bye")
+
+
+class FullTransport(PlainTransport):
+    """Takes all, and says that the kernel has not: as TLS does with a record that is kept."""
+
+    __slots__ = ()
+
+    def send(self, data: bytes | memoryview, write: object = None) -> int:
+        self.blocked = True
+        return len(data)
+
+
+def test_a_close_that_the_kernel_never_takes_ends_in_time(timed: Callable[..., Timed]) -> None:
+    context = timed(close_timeout=5.0, ping_interval=None)
+    websocket, peer = context.connect()
+    connection: Any = websocket._connection
+    connection.transport = FullTransport(websocket.sock)
+    peer.send(peer.goodbye(1000, "bye"))
+    assert websocket.end() == (1000, b"bye")
+    fd = connection.fd
+    context.advance(4.8)
+    assert fd in context.manager._engine.connections
+    context.advance(0.2 + SLOT)
+    until(lambda: fd not in context.manager._engine.connections)
 
 
 def test_a_closed_that_blocks_keeps_nothing_but_its_descriptor(timed: Callable[..., Timed]) -> None:

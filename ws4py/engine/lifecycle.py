@@ -99,14 +99,13 @@ class Lifecycle:
         if connection.closing.state is CLOSED:
             return
         if connection.transport.closed:
-            connection.end_reading(
-                lost=True
-            )  # by the application, whose affair it is, but a place in the limits is ours
+            # By the application, whose affair it is; but a place in the limits is ours.
+            connection.end_reading(lost=True)
         elif not connection.deadline:
             self._keep_alive(connection, now)
         elif now < connection.deadline:
             self.reset_timer(connection)
-        elif connection.read_ended and not connection.sent_all and not connection.buffered:
+        elif connection.read_ended and not (connection.send_ended or connection.buffered):
             # A handler still blocks, so the peer's Close is not answered yet: that is due now.
             connection.deadline = now + connection.limits.close_timeout
             connection.reply_to_close()

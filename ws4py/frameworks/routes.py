@@ -28,14 +28,15 @@ class RoutedMiddleware(WebSocketMiddleware):
         """Answer a request."""
         if "HTTP_UPGRADE" in environ:
             return super().__call__(environ, start_response)
-        failed = False
+        failed, asked = False, True
 
         def start(status: str, *arguments: Any) -> Any:
             nonlocal failed
-            failed = failed or (status >= "4" and self.find(environ) is not None)
+            failed = failed or (asked and status >= "4" and self.find(environ) is not None)
             return (lambda data: None) if failed else start_response(status, *arguments)
 
         result = self.application(environ, start)
+        asked = False  # a generator begins later: its answer is as it is
         if not failed:
             return result
         getattr(result, "close", bool)()

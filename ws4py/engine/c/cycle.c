@@ -168,7 +168,7 @@ void wire_cycle(wire_core *core, double timeout)
     pthread_mutex_lock(&core->mutex);
     while (core->polling)
         pthread_cond_wait(&core->idle, &core->mutex);
-    core->polling = core->polling_interpreter = 1;
+    core->polling = 1;
     pthread_mutex_unlock(&core->mutex);
     int news;
     do {
@@ -195,7 +195,7 @@ void wire_cycle(wire_core *core, double timeout)
         pthread_mutex_unlock(&core->mutex);
     } while (!news && (timeout < 0 || wire_now() < end));
     pthread_mutex_lock(&core->mutex);
-    core->polling = core->polling_interpreter = 0;
+    core->polling = 0;
     core->polled_at = wire_now();
     pthread_cond_broadcast(&core->idle);
     if (core->guarding && !core->armed) {

@@ -102,7 +102,6 @@ struct wire_core {
     int references;
     int epoll, eventfd;
     int polling;                /* somebody polls */
-    int polling_interpreter;    /* and it is a thread of the interpreter */
     int sleeping;               /* and it waits, or is about to */
     wire_conn **table;
     uint32_t table_len, free_len;
