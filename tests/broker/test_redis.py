@@ -433,6 +433,23 @@ def test_a_refusal_is_counted_and_delays_nobody(own_redis: RedisServer, make_own
     assert [record.levelname for record in records] == ["ERROR"]
 
 
+def test_who_subscribes_after_an_outage_is_not_interrupted(own_redis: RedisServer, make_own: MakeBroker) -> None:
+    """Though another one was on the topic before it, and left during it."""
+    broker = make_own()
+    staying, leaving = subscribed(broker, "sport"), subscribed(broker)
+    with quiet():
+        own_redis.stop()
+        until(lambda: not broker.stats().connected)
+        broker.unsubscribe("news", leaving)
+        own_redis.start()
+        assert broker.wait_subscribed(PATIENCE)
+    listener = subscribed(broker)
+    publish(broker, "hello")
+    listener.wait_for("hello")
+    assert listener.interruptions == 0
+    until(lambda: staying.interruptions)
+
+
 class Relay:
     """Hands on what comes from and for Redis. What says "pushed out" is the last that its connection would bring.
 

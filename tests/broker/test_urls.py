@@ -14,7 +14,7 @@ from tests.redis_server import RedisServer
 from tests.serving import ROOT, free_port
 from ws4py.broker import MemoryBroker, Publisher, connect, make_broker
 from ws4py.exc import BrokerError
-from ws4py.messaging import BinaryMessage
+from ws4py.messaging import BinaryMessage, PingControlMessage
 
 
 @pytest.fixture
@@ -88,6 +88,36 @@ def test_a_closed_one_publishes_nothing(shared_redis: RedisServer) -> None:
 def test_names_that_can_not_be(publisher: Publisher, topic: str) -> None:
     with pytest.raises((TypeError, ValueError), match="name of a topic"):
         publisher.publish(topic, "x")
+
+
+def test_messages_and_keys_that_can_not_be(publisher: Publisher) -> None:
+    for message, key in ((PingControlMessage("?"), None), ("text", ""), ("text", "x" * 129)):
+        with pytest.raises(ValueError, match=r"can't be published|has 1 to 128 characters"):
+            publisher.publish("news", message, key=key)
+
+
+FAREWELL = """
+import socket, sys
+from ws4py.manager import WebSocketManager
+from ws4py.websocket import WebSocket
+
+class Talker(WebSocket):
+    def closed(self, code, reason=None):
+        manager.publish("news", "farewell")
+
+manager = WebSocketManager(broker=sys.argv[1], drain_timeout=0.2)
+manager.daemon = True
+manager.start()
+ours, theirs = socket.socketpair()
+manager.add(Talker(ours))
+"""
+
+
+def test_what_is_published_at_the_end_of_the_process_is_sent(stage: Stage, shared_redis: RedisServer) -> None:
+    """The managers are stopped before their brokers are closed."""
+    peer = on_topic(stage, shared_redis.url)
+    subprocess.run([sys.executable, "-c", FAREWELL, shared_redis.url], cwd=ROOT, check=True, timeout=PATIENCE)
+    assert peer.receive_text() == "farewell"
 
 
 def test_a_url_of_a_broker_in_memory() -> None:

@@ -4,6 +4,7 @@
 """
 
 from ws4py.broker.interface import (
+    MAX_KEY_LENGTH,
     MAX_TOPIC_SIZE,
     Broker,
     BrokerStats,
@@ -15,11 +16,13 @@ from ws4py.broker.interface import (
     Retention,
     Retentions,
     check_name,
+    check_publication,
 )
 from ws4py.broker.memory import MemoryBroker
 from ws4py.broker.urls import Publisher, connect, make_broker
 
 __all__ = [
+    "MAX_KEY_LENGTH",
     "MAX_TOPIC_SIZE",
     "Broker",
     "BrokerStats",
@@ -33,6 +36,7 @@ __all__ = [
     "Retention",
     "Retentions",
     "check_name",
+    "check_publication",
     "connect",
     "make_broker",
 ]

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
+from ws4py.framing import OPCODE_BINARY
 from ws4py.subscriptions import Position, Publication
 
 __all__ = [
     "KEY_SECONDS",
+    "MAX_KEY_LENGTH",
     "MAX_TOPIC_SIZE",
     "Broker",
     "BrokerStats",
@@ -21,10 +23,14 @@ __all__ = [
     "Retention",
     "Retentions",
     "check_name",
+    "check_publication",
 ]
 
 MAX_TOPIC_SIZE: Final = 255
 """How many bytes of UTF-8 the name of a topic has at most."""
+
+MAX_KEY_LENGTH: Final = 128
+"""How many characters the key of a publication has at most."""
 
 KEY_SECONDS: Final = 300.0
 """For how long a broker knows the key of a publication."""
@@ -225,6 +231,20 @@ class Broker(Protocol):
 
     def close(self) -> None:
         """Deliver nothing more. What was published may be sent first, for some seconds. A second call does nothing."""
+
+
+def check_publication(name: str, opcode: int, key: str | None) -> None:
+    """Say whether a message may be published.
+
+    :param name: of the topic.
+    :raises TypeError: see :func:`check_name`.
+    :raises ValueError: likewise, and for a control frame, or a key that is empty or too long.
+    """
+    check_name(name)
+    if opcode > OPCODE_BINARY:
+        raise ValueError("A control frame can't be published")
+    if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
+        raise ValueError(f"The key of a publication has 1 to {MAX_KEY_LENGTH} characters, not {len(key)}")
 
 
 def check_name(name: str) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
 from ws4py.broker.histories import Histories
 from ws4py.broker.interface import BrokerStats, History, Position, Publication, Receiver, Retention
+from ws4py.broker.process import brokers
 from ws4py.exc import BrokerError
 
 __all__ = ["MemoryBroker"]
@@ -238,16 +237,3 @@ class MemoryBroker:
     def _check_open(self) -> None:
         if self._closed:
             raise BrokerError("This broker is closed")
-
-
-brokers: weakref.WeakSet[MemoryBroker] = weakref.WeakSet()
-"""The brokers of this process."""
-
-
-def _after_fork_in_child() -> None:
-    for broker in list(brokers):
-        broker.after_fork_in_child()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,7 +1,7 @@
 """What becomes of the brokers of a process when it forks, and when it ends.
 
-The managers are stopped before the brokers are closed: this module is imported before theirs, and the interpreter
-begins with what was registered last.
+The managers are stopped before the brokers are closed: this module is imported before theirs, with the package, and
+the interpreter begins with what was registered last.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["brokers"]
 logger = logging.getLogger("ws4py")
 
 brokers: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
-"""The brokers of this process that have connections."""
+"""The brokers of this process."""
 
 
 def _after_fork_in_child() -> None:

@@ -143,6 +143,7 @@ class Reader:
             topic.receivers = tuple(other for other in topic.receivers if other != receiver)
             if not topic.receivers:
                 del self._topics[channel]
+                self._interrupted.discard(channel)  # whoever comes later has missed nothing
                 self._change(channel)
 
     def _change(self, channel: bytes) -> None:
@@ -244,8 +245,8 @@ class Reader:
     def _lose(self, error: Broken) -> None:
         """What was asked for does not hold any more: it is asked for once more."""
         self._link.disconnect()
-        self._interrupted |= self._subscribed
         with self._lock:
+            self._interrupted |= self._subscribed & self._topics.keys()
             if self._lost_at is None:
                 self._lost_at = time.monotonic()
                 logger.warning("Subscriptions wait for Redis: %s", error)

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ws4py.broker.interface import Broker, Publication, Retentions, check_name
+from ws4py.broker.interface import Broker, Publication, Retentions, check_publication
 from ws4py.broker.memory import MemoryBroker
 from ws4py.exc import BrokerError
 from ws4py.messaging import Message, encode_payload
@@ -76,14 +76,15 @@ class Publisher:
         :param topic: its name: 1 to 255 bytes in UTF-8. That nobody is on it is no error.
         :param message: what a websocket's ``send`` takes, but no generator.
         :param binary: send bytes as a binary message.
-        :param key: what has the key of another publication to the topic, of the last five minutes, is passed over.
+        :param key: 1 to 128 characters: what has the key of another publication to the topic, of the last five minutes,
+            is passed over.
         :param wait: until the broker has taken it. Else it is sent by a thread of the broker's: see :meth:`flush`.
         :raises BrokerError: if it is not taken in time, and may be sent later; or if it, or one that another thread
             publishes meanwhile, is lost.
-        :raises ValueError: for another name, or a message that can't be sent.
+        :raises ValueError: for another name or key, or a message that can't be sent.
         """
-        check_name(topic)
         opcode, payload = encode_payload(message, binary)
+        check_publication(topic, opcode, key)
         lost = self._broker.stats().lost
         self._broker.publish(Publication(topic, opcode, payload), self._retentions.find(topic), key)
         if wait:

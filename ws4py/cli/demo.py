@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from ws4py.cli.common import Failure, fail, listen, run_all
+from ws4py.cli.common import Failure, broker_url, fail, listen, run_all
 from ws4py.exc import BrokerError
 from ws4py.limits import Limits
 from ws4py.server.joined import JoinedProcess
@@ -28,9 +28,7 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser("demo", help="serve a chat to try in a browser")
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=9000, help="the port to listen on (%(default)s)")
-    parser.add_argument(
-        "--broker", metavar="URL", help="keep what is said in a broker, such as redis://localhost/0, over restarts too"
-    )
+    broker_url(parser, None)
     parser.add_argument(
         "--processes", type=int, default=1, metavar="N", help="how many processes serve it; more than one need a broker"
     )

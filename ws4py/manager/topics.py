@@ -15,11 +15,11 @@ from ws4py.broker import (
     Publication,
     Retentions,
     check_name,
+    check_publication,
     make_broker,
 )
 from ws4py.engine import Connection, Engine
 from ws4py.exc import BrokerError, ConnectionClosed, ManagerError, TooManyTopics
-from ws4py.framing import OPCODE_BINARY
 from ws4py.limits import OverflowPolicy
 from ws4py.manager.catching import MISSED, Encode, Gap, Gate, Pursuit, follows
 from ws4py.manager.fanout import SharedMessage
@@ -32,8 +32,6 @@ logger = logging.getLogger("ws4py")
 
 SUBSCRIBE_SECONDS: Final = 5.0
 """How long a broker may take to confirm a subscription to one who waits for that."""
-MAX_KEY_LENGTH: Final = 128
-"""How many characters the key of a publication has at most."""
 MAX_PURSUITS: Final = 64
 """How many functions that encode are known at once."""
 
@@ -262,11 +260,7 @@ class Topics:
     def publish(self, name: str, opcode: int, payload: bytes, key: str | None = None) -> None:
         """See :meth:`ws4py.manager.WebSocketManager.publish`."""
         self._check_process()
-        check_name(name)
-        if opcode > OPCODE_BINARY:
-            raise ValueError("A control frame can't be published")
-        if key is not None and not 0 < len(key) <= MAX_KEY_LENGTH:
-            raise ValueError(f"The key of a publication has 1 to {MAX_KEY_LENGTH} characters, not {len(key)}")
+        check_publication(name, opcode, key)
         self._engine.count("publications")
         self.broker.publish(Publication(name, opcode, payload), self._retentions.find(name), key)
 

@@ -9,12 +9,12 @@ import base64
 import json
 from typing import Any, Final
 
+from ws4py.broker import MAX_KEY_LENGTH
 from ws4py.framing import OPCODE_TEXT
 from ws4py.subscriptions import Position, Publication
 
 __all__ = [
     "MAX_ID",
-    "MAX_KEY",
     "MAX_TOPIC",
     "BadRequest",
     "Refused",
@@ -35,8 +35,6 @@ MAX_TOPIC: Final = 200
 """How many bytes of UTF-8 the name of a topic has at most, for a client."""
 MAX_ID: Final = 64
 """How many characters the id of a request has at most."""
-MAX_KEY: Final = 128
-"""How many characters the key of a publication has at most."""
 MAX_OFFSET: Final = 2**53 - 1
 """The greatest integer that JavaScript is sure of (RFC 8259, section 6)."""
 
@@ -146,7 +144,7 @@ def read_key(request: Request) -> str | None:
     value = request.get("key")
     if value is None:
         return None
-    key = checked_text("key", value, MAX_KEY)
+    key = checked_text("key", value, MAX_KEY_LENGTH)
     if not key:
         raise BadRequest("key can't be empty")
     return key

@@ -233,6 +233,8 @@ class PubSubWebSocket(WebSocket):
         if self._entered is None:
             self._entered = {}
         self._entered[topic] = lambda: broker.leave(topic, name)
+        if topic not in self.topics:  # it was revoked meanwhile
+            self._forsake(topic)
 
     def terminate(self) -> None:
         """End the websocket: see :meth:`ws4py.websocket.WebSocket.terminate`. Its names leave, a while later unless the
